@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.scope import path_of
-from app.core.errors import EmptyBatch, EngineFailed, HooperError, InvalidInput, TooManyItems, UnknownModel
+from app.core.errors import EmptyBatch, EngineFailed, HooperError, InvalidInput, TooManyItems, TooManyTokens, UnknownModel
 from app.observability.logging import request_id
 
 PROBLEM_JSON = "application/problem+json"
@@ -62,7 +62,9 @@ class OpenAIErrorDetail(BaseModel):
     message: str = Field(description="One sentence for a person; names the field.", examples=["input: must not be empty"])
     type: str = Field(description="The kind of error, for programs.", examples=["invalid_request_error"])
     param: str | None = Field(description="The field that is wrong, where the sentence names one.", examples=["input"])
-    code: str | None = Field(description="Hooper's own name for the kind of error.", examples=["invalid_input"])
+    code: str | None = Field(
+        description="The kind of error: `context_length_exceeded`, or Hooper's own name for it.", examples=["invalid_input"]
+    )
 
 
 class OpenAIError(BaseModel):
@@ -89,6 +91,8 @@ class ErrorFormat:
     render: Callable[[ErrorInfo], BaseModel]
     statuses: Mapping[type[HooperError], int] = field(default_factory=dict)
     """Errors that it gives another status than the table in `app.api.errors`."""
+    kinds: Mapping[type[HooperError], str] = field(default_factory=dict)
+    """Errors that it calls otherwise than the service does."""
 
 
 def _problem(fault: ErrorInfo) -> Problem:
@@ -126,7 +130,13 @@ TEI = ErrorFormat(TeiError, JSON, _tei_error, {EmptyBatch: 400, TooManyItems: 41
 LIBRE_TRANSLATE = ErrorFormat(ErrorMessage, JSON, lambda fault: ErrorMessage(error=fault.detail), {InvalidInput: 400})
 TGI = ErrorFormat(TgiError, JSON, _tgi_error, {EngineFailed: 424})
 
-OPENAI = ErrorFormat(OpenAIError, JSON, _openai_error, {InvalidInput: 400})
+OPENAI = ErrorFormat(
+    OpenAIError,
+    JSON,
+    _openai_error,
+    statuses={InvalidInput: 400, TooManyTokens: 400},
+    kinds={TooManyTokens: "context_length_exceeded"},  # by which clients know that a conversation has to be made shorter
+)
 
 _BY_FIRST_PART = {
     "models": HUGGING_FACE,

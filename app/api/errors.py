@@ -77,7 +77,9 @@ def error_response(scope: Scope, error: HooperError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooSlow):
         headers["Connection"] = "close"
-    return plain_error_response(scope, status_of(error, error_format_for(scope)), error.type, error.detail, headers)
+    error_format = error_format_for(scope)
+    kind = error_format.kinds.get(type(error), error.type)
+    return plain_error_response(scope, status_of(error, error_format), kind, error.detail, headers)
 
 
 def internal_error(scope: Scope, error: BaseException) -> Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from typing import TypeVar
 
 from fastapi import BackgroundTasks
 from fastapi.responses import Response
@@ -21,6 +22,7 @@ COMMENT = b": still writing\n\n"
 LAST_WORD_S = 1.0
 """So long an error waits for room on a connection that nobody reads."""
 STOPPED = "the service stopped before the text was finished"
+T = TypeVar("T")
 RenderError = Callable[[Response], bytes]
 """From the answer that an error would have been, had nothing been sent, to the event that tells it."""
 
@@ -29,6 +31,47 @@ def event(data: str | bytes, name: str = "") -> bytes:
     """One event; JSON as pydantic writes it has no line breaks."""
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + (data.encode() if isinstance(data, str) else data) + b"\n\n"
+
+
+async def merged(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, T]]:
+    """What several streams give, as it comes, each with the number of its stream; the first error ends all of them.
+
+    Invariant: each is read by one task, and closed by it; none is left when this one is closed.
+    """
+    if len(streams) == 1:
+        async with aclosing(streams[0]) as only:
+            async for value in only:
+                yield 0, value
+        return
+    # one place: a reader who is slow is waited for, as with a single stream
+    values: asyncio.Queue[tuple[int, T] | None] = asyncio.Queue(1)
+
+    async def read(number: int) -> None:
+        async with aclosing(streams[number]) as stream:
+            async for value in stream:
+                await values.put((number, value))
+
+    async def read_all() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(len(streams)):
+                    group.create_task(read(number))
+        finally:
+            with suppress(asyncio.QueueFull):
+                values.put_nowait(None)  # else there is one that is read first
+
+    reading = asyncio.create_task(read_all())
+    try:
+        while not (reading.done() and values.empty()):
+            if (entry := await values.get()) is not None:
+                yield entry
+        try:
+            reading.result()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 def native_error(response: Response) -> bytes:

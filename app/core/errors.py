@@ -6,6 +6,7 @@ HooperError
 │   │   ├── EmptyBatch          a list of items has none
 │   │   └── TooManyItems        a list has more items than one request may hold
 │   ├── TooLarge                an item or a body exceeds a limit
+│   │   └── TooManyTokens       a text has more tokens than its model reads
 │   ├── UnknownModel            no such model, or none for this task
 │   ├── NotEnabled              the service was started without this
 │   ├── UnknownHost             it was sent to a name that is not the service's
@@ -93,10 +94,14 @@ class TooLarge(CallerError):
 
     def advising(self, option: str) -> TooLarge:
         """The same error, with the option as the caller's protocol writes it."""
-        return TooLarge(self._advising(option))
+        return type(self)(self._advising(option))
 
     def _advising(self, option: str) -> str:
         return f"{self._fact}; send {self._pronoun} with {option}"
+
+
+class TooManyTokens(TooLarge):
+    """Told as any that is too large, but by protocols that have a name of their own for it."""
 
 
 def _native_option(truncations: Sequence[str]) -> str:

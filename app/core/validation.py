@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 _SOURCES = ("body", "query", "path", "header")
-_UNION_TAGS = ("list[", "tagged-union[", "function-", "nullable[", "constrained-")
+_UNION_TAGS = ("list[", "literal[", "tagged-union[", "function-", "nullable[", "constrained-")
 _PLAIN = {
     "model_attributes_type": "should be an object",
     "model_type": "should be an object",

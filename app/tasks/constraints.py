@@ -16,7 +16,7 @@ from app.core.errors import InvalidInput, NotEnabled
 from app.core.types import Array
 from app.tasks.tokenizer import Tokenizer, encodable
 
-Kind = Literal["schema", "regex", "choices"]
+Kind = Literal["schema", "regex", "choices", "tools"]
 MAX_SCHEMA_CHARACTERS = 65_536
 MAX_REGEX_CHARACTERS = 4096
 MAX_CHOICES = 256
@@ -41,6 +41,8 @@ PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 """Where the library finds something wrong, in what was made here of what was sent."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """What it writes for a byte of a character that it has no token of."""
+NO_BYTE = "<0xFF>"
+"""What no text has; the library marks special tokens by it."""
 BLANK = "<0x20>"
 """Never written where there is the mark; unlike that, it is not left out at the beginning of a text."""
 MARK = "▁"
@@ -53,7 +55,7 @@ class OutputFormat:
 
     kind: Kind
     value: str
-    """An expression; of a schema, or a list of choices, its JSON."""
+    """An expression; of a schema, or a list of choices, its JSON; of calls of tools, a grammar."""
 
     @property
     def field(self) -> str:
@@ -74,6 +76,18 @@ class OutputFormat:
         return cls("schema", value)
 
     @classmethod
+    def of_calls(cls, grammar: str) -> OutputFormat:
+        """
+        Raises:
+            InvalidInput: it is too large.
+        """
+        if not encodable(grammar):
+            raise InvalidInput("contains a lone surrogate, which is not valid Unicode", "tools")
+        if len(grammar) > MAX_SCHEMA_CHARACTERS:
+            raise InvalidInput(f"schemas have {len(grammar)} characters; at most {MAX_SCHEMA_CHARACTERS} are read", "tools")
+        return cls("tools", grammar)
+
+    @classmethod
     def of_choices(cls, choices: Sequence[str]) -> OutputFormat:
         return cls("choices", json.dumps(list(choices), ensure_ascii=False))
 
@@ -84,16 +98,22 @@ class OutputFormat:
             has_mark: whether the first token of a text begins with a blank that is none of the text.
         """
         if self.kind == "schema":
-            schema = json.loads(self.value)
-            if isinstance(schema, dict):
-                schema = {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
             # no document begins with a blank, so that it may be there or not
-            return f'start: {"LEAD? " if has_mark else ""}body\nLEAD: " "\nbody: %json {json.dumps(schema)}'
+            return f'start: {"LEAD? " if has_mark else ""}body\nLEAD: " "\nbody: {json_rule(json.loads(self.value))}'
+        if self.kind == "tools":
+            return self.value
         lead = "LEAD " if has_mark else ""
         if self.kind == "choices":
             body = " | ".join(json.dumps(choice) for choice in json.loads(self.value))
             return f'start: {lead}body\nLEAD: " "\nbody: {body}'
         return f'start: {lead}BODY\nLEAD: " "\nBODY: /{_llguidance().regex_to_lark(self.value, "dw")}/'
+
+
+def json_rule(schema: Any) -> str:
+    """What documents that obey a schema are in a grammar."""
+    if isinstance(schema, dict):
+        schema = {**schema, "x-guidance": {"whitespace_pattern": WHITESPACE}}
+    return f"%json {json.dumps(schema)}"
 
 
 class GrammarCompiler:
@@ -172,9 +192,14 @@ class MarkedTokens:
         special = {token["id"] for token in definition.get("added_tokens", ()) if token["special"]}
         special |= {number for number in (tokenizer.unknown_id(), eos_token_id) if number is not None}
         texts = [tokenizer.token(number) for number in range(vocab_size)]
-        self.special_token_ids = sorted(special | {number for number, text in enumerate(texts) if not text})
-        self.tokens = [b"" if number in special or text == BLANK else _bytes_of(text) for number, text in enumerate(texts)]
-        self._numbers = {token: number for number, token in enumerate(self.tokens) if token}
+        special |= {number for number, text in enumerate(texts) if text in ("", NO_BYTE)}
+        self.special_token_ids = sorted(special)
+        # different ones of each special token too, else one is taken for another where it may stand
+        self.tokens = [
+            f"[{number}]".encode() if number in special else b"" if text == BLANK else _bytes_of(text)
+            for number, text in enumerate(texts)
+        ]
+        self._numbers = {token: number for number, token in enumerate(self.tokens) if token and number not in special}
         self._longest = max(map(len, self._numbers))
 
     def __call__(self, text: str | bytes) -> list[int]:

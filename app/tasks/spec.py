@@ -239,13 +239,16 @@ class LibreTranslateCodec:
 
 
 class StreamedPieces(Protocol):
-    """What is told of a text while it is written, in the shape of the protocol, each as JSON."""
+    """What is told of the texts of items while they are written, in the shape of the protocol, each as JSON."""
 
-    def text(self, piece: StreamedText) -> Sequence[Any]:
-        """Of a piece of the text."""
+    def text(self, number: int, piece: StreamedText) -> Sequence[Any]:
+        """Of a piece of a text; `number` is the item's."""
 
-    def end(self, result: Result) -> Sequence[Any]:
-        """Once it is finished."""
+    def end(self, number: int, result: Result) -> Sequence[Any]:
+        """Once an item is finished."""
+
+    def last(self, results: Sequence[Result]) -> Sequence[Any]:
+        """Once all are."""
 
 
 class WritingBody(Protocol):
@@ -268,7 +271,7 @@ class WritingBody(Protocol):
         """The answer to the whole request; `model` is the name of who gave it."""
 
     def pieces(self, task: Any, model: str) -> StreamedPieces:
-        """Of the answer to its one item; `model` is the name of who gives it."""
+        """Of the answer to its items; `model` is the name of who gives it."""
 
 
 @dataclass(frozen=True, slots=True)

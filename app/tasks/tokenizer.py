@@ -161,6 +161,11 @@ class Tokenizer:
         """As the vocabulary spells it; empty where there is none of this number."""
         return self._tokenizer.id_to_token(number) or ""
 
+    def special_tokens(self) -> dict[str, int]:
+        """What is left out of decoded texts, by how it is spelled."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """The text that these tokens are for."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)

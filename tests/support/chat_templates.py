@@ -48,4 +48,48 @@ DATED = """{{ bos_token }}{%- if not date_string is defined %}{%- set date_strin
 [{{ message.role }}] {{ message.content | trim }}{{ eos_token }}
 {% endfor %}"""
 
+LLAMA = """{{- bos_token }}{%- if tools %}{%- for tool in tools %}{{- tool | tojson(indent=4) }}{%- endfor %}{%- endif %}
+{%- for message in messages %}
+    {%- if not 'tool_calls' in message %}
+        {{- '<|start|>' + message['role'] + '<|end|>\\n\\n'+ message['content'] | trim + eos_token }}
+    {%- else %}
+        {%- if not message.tool_calls|length == 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '<|start|>assistant<|end|>\\n\\n' -}}
+        {{- '{"name": "' + tool_call.name + '", ' }}{{- '"parameters": ' }}
+        {{- tool_call.arguments | tojson }}{{- "}" + eos_token }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant<|end|>\\n\\n' }}{%- endif %}"""
+
+MISTRAL = """{{- bos_token }}{%- for message in messages %}
+    {%- if message["role"] == "user" %}
+        {%- if tools %}{{- "[AVAILABLE_TOOLS] " + tools | tojson + "[/AVAILABLE_TOOLS]" }}{%- endif %}
+        {{- "[INST] " + message["content"] + "[/INST]" }}
+    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
+        {{- CALLS + " [" }}
+        {%- for tool_call in message.tool_calls %}
+            {%- set out = tool_call.function|tojson %}{{- out[:-1] }}
+            {%- if not tool_call.id is defined or tool_call.id|length != 9 %}
+                {{- raise_exception("Tool call IDs should be alphanumeric strings with length 9!") }}
+            {%- endif %}
+            {{- ', "id": "' + tool_call.id + '"}' }}
+            {%- if not loop.last %}{{- ", " }}{%- else %}{{- "]" + eos_token }}{%- endif %}
+        {%- endfor %}
+    {%- else %}{{- " " + message["content"] + eos_token }}{%- endif %}
+{%- endfor %}"""
+
+TEKKEN = """{{- bos_token }}{%- for message in messages %}
+    {%- if message["role"] == "user" %}{{- tools | tojson + "[INST]" + message["content"] + "[/INST]" }}
+    {%- else %}
+        {{- message["content"] }}
+        {%- for tool in message.tool_calls %}
+            {{- CALLS + tool.function.name + ARGS + tool.function.arguments | tojson }}
+        {%- endfor %}
+        {{- eos_token }}
+    {%- endif %}
+{%- endfor %}"""
+
 TEMPLATES = {"chatml": CHATML, "strict": STRICT, "tools": TOOLS, "dated": DATED}

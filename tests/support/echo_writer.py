@@ -50,6 +50,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "chat_template": {
             "default": "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
             "{% if tools %}{{ tools[0].function.name }}: {% endif %}{{ messages[-1].content }}"
+            "{% for call in messages[-1].tool_calls or () if tools %}"
+            """{{ '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson }}"""
+            "{{ '}\n</tool_call>' }}{% endfor %}"
         }
     },
 }

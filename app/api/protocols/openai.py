@@ -12,14 +12,14 @@ from fastapi import APIRouter
 
 from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPENAI
-from app.api.events import EVENT_STREAM, EventStream, event
+from app.api.events import EVENT_STREAM, EventStream, event, merged
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
 from app.api.protocols.text_embeddings import serving_by_path
 from app.core.errors import HooperError, InvalidInput
 from app.core.manifest import Manifest
 from app.serving.deployment import Deployment
-from app.tasks.base import StreamedText
+from app.tasks.base import Result, StreamedText
 from app.tasks.registry import Tasks
 from app.tasks.spec import DropInCodec, WritingBody, WritingCodec
 
@@ -92,20 +92,30 @@ async def _events(context: PredictContext, tasks: Sequence[str], request: Writin
         HooperError: there is no answer.
     """
     with context.lease(tasks, request.model) as deployment, _named_by(request):
-        (item,), options = await _prepared(request, deployment)
+        items, options = await _prepared(request, deployment)
         told = request.pieces(deployment.task, _name(deployment.manifest))
-        async with aclosing(context.pieces(deployment, item, options)) as pieces:
-            async for piece in pieces:
+        results: dict[int, Result] = {}
+        async with aclosing(merged([context.pieces(deployment, item, options) for item in items])) as pieces:
+            async for number, piece in pieces:
                 if isinstance(piece, StreamedText):
-                    parts = told.text(piece)
+                    parts = told.text(number, piece)
                 else:
                     (result,) = piece.results
+                    if isinstance(result, InvalidInput) and result.field is not None:
+                        raise InvalidInput(result.reason, request.place(number, result.field))
                     if isinstance(result, HooperError):
                         raise result
-                    parts = told.end(result)
+                    results[number] = result
+                    parts = told.end(number, result)
                 for part in parts:
-                    yield event(json.dumps(part, ensure_ascii=False, separators=(",", ":")))
+                    yield _event(part)
+        for part in told.last([results[number] for number in sorted(results)]):
+            yield _event(part)
     yield event("[DONE]")
+
+
+def _event(part: Any) -> bytes:
+    return event(json.dumps(part, ensure_ascii=False, separators=(",", ":")))
 
 
 async def _prepared(request: WritingBody, deployment: Deployment) -> tuple[Sequence[Any], Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from app.core.errors import HooperError, InvalidInput, TooLarge
+from app.core.errors import HooperError, InvalidInput, TooManyTokens
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.tokenizer import Side, Tokenizer, Tokens
@@ -267,7 +267,7 @@ class FeatureExtraction:
         if len(ids) <= size:
             return EmbeddedRows([self._row(ids, num_skipped, options)], [len(ids)], False)
         if options.truncation == "error":
-            return TooLarge(
+            return TooManyTokens(
                 f"the text has more than {self._max_tokens} tokens, the longest this model reads", ("truncate", "window")
             )
         prompt, own = ids[:num_prompt], ids[num_prompt:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, Any, Literal
@@ -27,7 +27,7 @@ USUAL_COMPLETION_TOKENS = 16
 """Of a completion, where nobody says: OpenAI's own number."""
 UNUSED = frozenset({
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-    "parallel_tool_calls", "reasoning_effort", "verbosity",
+    "reasoning_effort", "verbosity",
 })  # fmt: skip
 """Of OpenAI's API; taken, and without effect."""
 SAY_NOTHING: Mapping[str, Sequence[Any]] = {
@@ -130,11 +130,11 @@ class WritingRequest(Request):
             return {}
         return {"usage": usage.model_dump() if options.continuous_usage_stats else None}
 
-    def usage_at_end(self, head: AnswerHead, result: Result) -> list[dict[str, Any]]:
+    def usage_at_end(self, head: AnswerHead, results: Sequence[Result]) -> list[dict[str, Any]]:
         """The last piece of a stream, where one is wanted."""
         options = self.stream_options
         is_told = options is not None and options.include_usage
-        return [head([], usage=CompletionUsage.of([result]).model_dump())] if is_told else []
+        return [head([], usage=CompletionUsage.of(results).model_dump())] if is_told else []
 
 
 # completions
@@ -163,6 +163,14 @@ class CompletionUsage(BaseModel):
         prompt = sum(result.num_tokens // max(1, len(result.answer.hypotheses)) for result in results)
         written = sum(hypothesis.num_tokens for result in results for hypothesis in result.answer.hypotheses)
         details = PromptTokensDetails(cached_tokens=sum(result.num_reused for result in results))
+        total = prompt + written
+        return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=total, prompt_tokens_details=details)
+
+    @classmethod
+    def sum(cls, parts: Collection[CompletionUsage]) -> CompletionUsage:
+        """Of several prompts; what was not read again is told of one alone, or at a stream's end."""
+        prompt, written = sum(part.prompt_tokens for part in parts), sum(part.completion_tokens for part in parts)
+        details = next(iter(parts)).prompt_tokens_details if len(parts) == 1 else None
         total = prompt + written
         return cls(prompt_tokens=prompt, completion_tokens=written, total_tokens=total, prompt_tokens_details=details)
 
@@ -220,6 +228,11 @@ class CompletionRequest(WritingRequest):
     best_of: Annotated[int, Field(ge=1, strict=True)] | None = Field(
         None, description="How many texts to choose from: refused unless it is `n`, as every text that is written is returned."
     )
+    truncation: Literal["error", "truncate"] | None = Field(
+        None,
+        description="Not OpenAI's: what becomes of a prompt that is longer than the model reads; null: it is refused, and with "
+        "`truncate` its beginning is left out.",
+    )
     suffix: str | None = Field(None, description="Refused unless it is empty: what stands behind a text is not read.")
 
     def check(self) -> None:
@@ -230,8 +243,6 @@ class CompletionRequest(WritingRequest):
             raise InvalidInput("models here continue a text, and read nothing that stands behind it; leave it out", "suffix")
         if self.echo and self.logprobs is not None:
             raise InvalidInput("of a prompt's own tokens it is not told how likely they were; leave out one of the two", "echo")
-        if self.stream and self.prompt and self._is_list and len(self.prompt) > 1:
-            raise InvalidInput("of a stream there is one prompt, not a list", "prompt")
 
     def prepared(self, task: TextGeneration) -> tuple[Sequence[Any], Any]:
         self.check()
@@ -240,8 +251,8 @@ class CompletionRequest(WritingRequest):
         many: Sequence[Any] = self.prompt if self._is_list else [self.prompt]
         text_of = task.generator.text_of if self.echo else lambda token_ids: ""
         items = [Prompt(entry) if isinstance(entry, str) else Prompt(text_of(entry), tuple(entry)) for entry in many]
-        is_echoed = bool(self.echo)
-        return items, self.generation_options(USUAL_COMPLETION_TOKENS, num_logprobs=self.logprobs, return_full_text=is_echoed)
+        own = {"num_logprobs": self.logprobs, "return_full_text": bool(self.echo), "truncation": self.truncation or "error"}
+        return items, self.generation_options(USUAL_COMPLETION_TOKENS, **own)
 
     def place(self, number: int, field: str) -> str:
         if field not in ("", "text"):
@@ -269,23 +280,37 @@ class CompletionPieces:
     def __init__(self, request: CompletionRequest, task: TextGeneration, model: str) -> None:
         self._request, self._task, self._head = request, task, AnswerHead("cmpl", "text_completion", model)
         self._num_characters: Counter[int] = Counter()  # of the tokens that were told of each text
+        self._so_far: dict[int, CompletionUsage] = {}  # of each prompt
 
-    def text(self, piece: StreamedText) -> list[dict[str, Any]]:
+    def text(self, number: int, piece: StreamedText) -> list[dict[str, Any]]:
         """Of a piece of a text."""
-        choice: dict[str, Any] = {"index": piece.index, "text": piece.text, "finish_reason": None, "logprobs": None}
+        index = self._first(number) + piece.index
+        choice: dict[str, Any] = {"index": index, "text": piece.text, "finish_reason": None, "logprobs": None}
         if scores := self._task.scores(piece.steps):
-            choice["logprobs"] = _completion_logprobs(scores, self._num_characters[piece.index])
-            self._num_characters[piece.index] += sum(len(score.text) for score in scores)
-        return [self._head([choice], **self._request.usage_so_far(CompletionUsage.so_far(piece)))]
+            choice["logprobs"] = _completion_logprobs(scores, self._num_characters[index])
+            self._num_characters[index] += sum(len(score.text) for score in scores)
+        return [self._head([choice], **self._usage(number, CompletionUsage.so_far(piece)))]
 
-    def end(self, result: Result) -> list[dict[str, Any]]:
-        """Once all are finished."""
-        usage = self._request.usage_so_far(CompletionUsage.of([result]))
+    def end(self, number: int, result: Result) -> list[dict[str, Any]]:
+        """Once all texts of a prompt are finished."""
+        usage = self._usage(number, CompletionUsage.of([result]))
         ends = [
             _completion_choice(index, replace(text, text="", scores=None))
-            for index, text in enumerate(result.answer.hypotheses)
+            for index, text in enumerate(result.answer.hypotheses, start=self._first(number))
         ]
-        return [*(self._head([choice], **usage) for choice in ends), *self._request.usage_at_end(self._head, result)]
+        return [self._head([choice], **usage) for choice in ends]
+
+    def last(self, results: Sequence[Result]) -> list[dict[str, Any]]:
+        """Once all prompts are finished."""
+        return self._request.usage_at_end(self._head, results)
+
+    def _first(self, number: int) -> int:
+        """Index of the first text of a prompt."""
+        return number * (self._request.n or 1)
+
+    def _usage(self, number: int, usage: CompletionUsage) -> dict[str, Any]:
+        self._so_far[number] = usage
+        return self._request.usage_so_far(CompletionUsage.sum(self._so_far.values()))
 
 
 def _completion_choice(index: int, hypothesis: Hypothesis) -> dict[str, Any]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result, StreamedText
+from app.tasks.chat_template import ChatTemplate
 from app.tasks.constraints import OutputFormat
-from app.tasks.detokenizer import REPLACEMENT, StopFinder
+from app.tasks.detokenizer import REPLACEMENT
 from app.tasks.generation import Hypothesis, TokenScore
 from app.tasks.schemas import Request
 from app.tasks.spec import WritingCodec
@@ -29,11 +29,12 @@ from app.tasks.text_generation.openai import (
     WritingRequest,
 )
 from app.tasks.text_generation.task import Prompt, TextGeneration
+from app.tasks.text_generation.tool_calls import MAX_CALLS, CallHolder, CallReader, WrittenCall, call_form, call_grammar
 
 MAX_SHOWN = 40
 """Characters of what was sent that an error repeats."""
-CALL = "<tool_call>"
-TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|$)", re.DOTALL)
+MAX_TOOLS = 128
+"""OpenAI's own number."""
 
 
 class ChatCompletion(WritingAnswer):
@@ -128,6 +129,19 @@ class Tool(Request):
     function: DescribedFunction = Field(description="The function.")
 
 
+class NamedFunction(Request):
+    """A function that is to be called."""
+
+    name: str = Field(description="Its name, as `tools` has it.")
+
+
+class NamedToolChoice(Request):
+    """That a function is to be called."""
+
+    type: Literal["function"] = Field(description="What it is.")
+    function: NamedFunction = Field(description="The function.")
+
+
 class JsonSchemaFormat(Request):
     """A schema with a name."""
 
@@ -143,7 +157,7 @@ class ResponseFormat(Request):
     type: Literal["text", "json_object", "json_schema"] = Field(description="A text, a JSON object, or what a schema says.")
     json_schema: JsonSchemaFormat | None = Field(None, description="The schema.")
 
-    def output_format(self) -> OutputFormat | None:
+    def schema_of_answer(self) -> dict[str, Any] | None:
         """
         Raises:
             InvalidInput: the schema is missing, or is there where it is not meant.
@@ -151,8 +165,8 @@ class ResponseFormat(Request):
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise InvalidInput("goes with type: json_schema, and only with it", "response_format.json_schema")
         if self.json_schema is not None:
-            return OutputFormat.of_schema(self.json_schema.schema_)
-        return OutputFormat.of_schema({"type": "object"}) if self.type == "json_object" else None
+            return self.json_schema.schema_
+        return {"type": "object"} if self.type == "json_object" else None
 
 
 def _no_list(value: Any) -> Any:
@@ -182,18 +196,41 @@ class ChatCompletionRequest(WritingRequest):
         None, description="With `logprobs`: of so many of the likeliest tokens of each step."
     )
     response_format: ResponseFormat | None = Field(None, description="What the answer must be.")
-    tools: list[Tool] | None = Field(None, description="Functions that the model may call, where its template knows of them.")
-    tool_choice: Literal["auto", "none"] | None = Field(
-        None, description="`none`: the model is told of no functions. To have it call one is not supported."
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = Field(
+        None, description="Functions that the model may call, where its template knows of them."
     )
+    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | None = Field(
+        None,
+        description="`none`: the model is told of no functions. `required`, or a function: the answer is a call whose "
+        "arguments obey the function's schema.",
+    )
+    parallel_tool_calls: bool | None = Field(None, description="Whether an answer may have several calls; null: it may.")
     chat_template_kwargs: dict[str, Scalar] | None = Field(
         None, description="Values for the model's chat template, such as `enable_thinking`."
     )
+
+    _reader: CallReader | None = PrivateAttr(None)
+    """Of calls in the answer."""
 
     def check(self) -> None:
         super().check()
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidInput("counts only with logprobs: true", "top_logprobs")
+        if self.must_call and not self.tools:
+            raise InvalidInput("counts only with tools", "tool_choice")
+        name = self._called_name
+        if name is not None and all(tool.function.name != name for tool in self.tools or ()):
+            raise InvalidInput(f"there is no function {name[:MAX_SHOWN]!r} among the tools", "tool_choice.function.name")
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer is a call, and nothing else."""
+        return self.tool_choice not in (None, "auto", "none")
+
+    @property
+    def _called_name(self) -> str | None:
+        """Of the function that is to be called, where it is a certain one."""
+        return self.tool_choice.function.name if isinstance(self.tool_choice, NamedToolChoice) else None
 
     @property
     def may_call(self) -> bool:
@@ -210,9 +247,8 @@ class ChatCompletionRequest(WritingRequest):
         if self.may_call and not chat.knows_tools:
             raise InvalidInput("the model's chat template knows nothing of tools; leave them out", "tools")
         tools = [tool.model_dump(exclude_none=True) for tool in self.tools or ()] if self.may_call else None
-        form = None if self.response_format is None else self.response_format.output_format()
-        if form is not None and tools:
-            raise InvalidInput("does not go with tools, whose calls have another form", "response_format")
+        schema = None if self.response_format is None else self.response_format.schema_of_answer()
+        form = self._form_of_calls(task, chat, schema) if tools else None if schema is None else OutputFormat.of_schema(schema)
         messages = [message.as_template_reads_it() for message in self.messages]
         text = chat.render(messages, tools, variables=self.chat_template_kwargs)
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
@@ -220,6 +256,25 @@ class ChatCompletionRequest(WritingRequest):
         if self.max_completion_tokens is not None:
             options = replace(options, max_new_tokens=self.max_completion_tokens)
         return [Prompt(text, has_special_tokens=True)], options
+
+    def _form_of_calls(self, task: TextGeneration, chat: ChatTemplate, schema: dict[str, Any] | None) -> OutputFormat | None:
+        """What an answer must be that may call functions, whose calls are looked for in it from now on."""
+        tokenizer, variables = task.generator.tokenizer, self.chat_template_kwargs or {}
+        eos_tokens = [tokenizer.token(number) for number in task.generator.decoder.eos_token_ids]
+        form = call_form(chat, variables, eos_tokens)
+        special_tokens = tokenizer.special_tokens()
+        functions = {tool.function.name: tool.function.parameters for tool in self.tools or ()}
+        max_calls = 1 if self.parallel_tool_calls is False or self._called_name is not None else MAX_CALLS
+        self._reader = CallReader(form, list(functions), special_tokens, max_calls)
+        if not self.must_call and schema is None:
+            return None
+        if not form.is_certain:
+            field = "tool_choice" if self.must_call else "response_format"
+            raise InvalidInput("does not go with the model's chat template, which does not show how calls are written", field)
+        wanted = functions if self._called_name is None else {self._called_name: functions[self._called_name]}
+        return OutputFormat.of_calls(
+            call_grammar(form, list(wanted.items()), special_tokens, max_calls, None if self.must_call else schema)
+        )
 
     def place(self, number: int, field: str) -> str:
         if field in ("", "text", "messages"):
@@ -236,17 +291,37 @@ class ChatCompletionRequest(WritingRequest):
     def pieces(self, task: TextGeneration, model: str) -> ChatPieces:
         return ChatPieces(self, task, model)
 
+    def calls_of(self, text: str) -> tuple[str, list[dict[str, Any]]]:
+        """What an answer says before its calls, and these."""
+        if self._reader is None:
+            return text, []
+        said, calls = ("", self._reader.written(text)) if self.must_call else self._reader.read(text)
+        return said, [_told(call, self._reader.form.has_ids) for call in calls]
+
+    def holder(self) -> CallHolder:
+        """Of the text of an answer that is streamed."""
+        return CallHolder(self._reader, self.must_call)
+
     def _choice(self, index: int, hypothesis: Hypothesis) -> dict[str, Any]:
-        text, calls = called(hypothesis.text) if self.may_call else (hypothesis.text, [])
+        text, calls = self.calls_of(hypothesis.text)
         message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls else ""), "refusal": None}
         if calls:
             message["tool_calls"] = calls
         return {
             "index": index,
             "message": message,
-            "finish_reason": "tool_calls" if calls else hypothesis.finish_reason,
+            "finish_reason": _finish_reason(hypothesis, calls),
             "logprobs": _chat_logprobs(hypothesis.scores),
         }
+
+
+def _told(call: WrittenCall, has_short_id: bool) -> dict[str, Any]:
+    number = uuid4().hex[:9] if has_short_id else f"call_{uuid4().hex[:24]}"
+    return {"id": number, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _finish_reason(hypothesis: Hypothesis, calls: Sequence[Any]) -> str:
+    return "tool_calls" if calls and hypothesis.is_stopped else hypothesis.finish_reason
 
 
 class ChatPieces:
@@ -254,18 +329,22 @@ class ChatPieces:
 
     def __init__(self, request: ChatCompletionRequest, task: TextGeneration, model: str) -> None:
         self._request, self._task, self._head = request, task, AnswerHead("chatcmpl", "chat.completion.chunk", model)
-        self._messages = [StreamedMessage(index, request.may_call) for index in range(request.n or 1)]
+        self._messages = [StreamedMessage(index, request) for index in range(request.n or 1)]
 
-    def text(self, piece: StreamedText) -> list[dict[str, Any]]:
+    def text(self, number: int, piece: StreamedText) -> list[dict[str, Any]]:
         """Of a piece of one of them."""
         choices = self._messages[piece.index].text(piece.text, self._task.scores(piece.steps))
         return self._told(choices, CompletionUsage.so_far(piece))
 
-    def end(self, result: Result) -> list[dict[str, Any]]:
+    def end(self, number: int, result: Result) -> list[dict[str, Any]]:
         """Once all are finished."""
         pairs = zip(self._messages, result.answer.hypotheses, strict=True)
         choices = [choice for message, hypothesis in pairs for choice in message.end(hypothesis)]
-        return [*self._told(choices, CompletionUsage.of([result])), *self._request.usage_at_end(self._head, result)]
+        return self._told(choices, CompletionUsage.of([result]))
+
+    def last(self, results: Sequence[Result]) -> list[dict[str, Any]]:
+        """What it cost."""
+        return self._request.usage_at_end(self._head, results)
 
     def _told(self, choices: Sequence[dict[str, Any]], usage: CompletionUsage) -> list[dict[str, Any]]:
         return [self._head([choice], **self._request.usage_so_far(usage)) for choice in choices]
@@ -274,27 +353,25 @@ class ChatPieces:
 class StreamedMessage:
     """One of them. What may be the beginning of a call is held back; calls come whole, at the end."""
 
-    def __init__(self, index: int, may_call: bool) -> None:
-        self._index, self._may_call = index, may_call
-        self._calls = StopFinder([CALL] if may_call else [])
+    def __init__(self, index: int, request: ChatCompletionRequest) -> None:
+        self._index, self._request = index, request
+        self._holder = request.holder()
+        self._num_told = 0
         self._scores: list[TokenScore] = []  # of tokens whose text is held back
         self._has_begun = False
 
     def text(self, text: str, scores: Sequence[TokenScore]) -> list[dict[str, Any]]:
         self._scores += scores
-        certain = self._calls.push(text)
+        certain = self._holder.push(text)
+        self._num_told += len(certain)
         return [self._choice({"content": certain})] if certain else []
 
     def end(self, hypothesis: Hypothesis) -> list[dict[str, Any]]:
-        calls: list[dict[str, Any]] = []
-        held = self._calls.end()
-        if self._may_call:
-            _, calls = called(hypothesis.text)
-            if not calls and self._calls.is_hit:  # what looked like a call was none, and is text
-                held = hypothesis.text[hypothesis.text.index(CALL) :]
+        said, calls = self._request.calls_of(hypothesis.text)
+        held = said[self._num_told :]
         deltas: list[dict[str, Any]] = [{"content": held}] if held else []
         deltas += [{"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]}] if calls else []
-        return [*map(self._choice, deltas), self._choice({}, "tool_calls" if calls else hypothesis.finish_reason)]
+        return [*map(self._choice, deltas), self._choice({}, _finish_reason(hypothesis, calls))]
 
     def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         if not self._has_begun:
@@ -302,23 +379,6 @@ class StreamedMessage:
         scores, self._scores = self._scores, []
         logprobs = _chat_logprobs(scores) if scores else None
         return {"index": self._index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
-
-
-def called(text: str) -> tuple[str, list[dict[str, Any]]]:
-    """The calls that a model wrote as `<tool_call>{"name": …, "arguments": …}</tool_call>`, and the text before them; where one
-    of them is none, all of it is text."""
-    calls: list[dict[str, Any]] = []
-    for written in TOOL_CALL.findall(text):
-        try:
-            value = json.loads(written)
-        except json.JSONDecodeError:
-            return text, []
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            return text, []
-        arguments = json.dumps(value.get("arguments", {}), ensure_ascii=False)
-        function = {"name": value["name"], "arguments": arguments}
-        calls.append({"id": f"call_{uuid4().hex[:24]}", "type": "function", "function": function})
-    return (text[: text.index(CALL)].rstrip(), calls) if calls else (text, [])
 
 
 def _chat_logprobs(scores: Sequence[TokenScore] | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
+from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooManyTokens
 from app.core.types import RowOutput
 from app.tasks.base import Encoded, refuse_text
 from app.tasks.chat_template import ChatTemplate
@@ -95,9 +95,10 @@ class TextGeneration(GenerativeTask):
         num_tokens, max_length = len(token_ids) + num_specials, self.generator.decoder.max_length
         limit = max(num_specials + 1, max_length - (options.max_new_tokens or 1))  # more new ones are refused by their name
         if num_tokens > limit and options.truncation == "error":
-            new = f"{options.max_new_tokens} new ones" if options.max_new_tokens else "one more"
-            reason = f"the text has {num_tokens} tokens; with {new} they are more than the {max_length} that the model reads"
-            return TooLarge(f"{reason} and writes", () if isinstance(item, Prompt) else ("truncate",))
+            new = f"{options.max_new_tokens} new ones are" if options.max_new_tokens else "one more is"
+            limit_in_words = f"this model's maximum context length is {max_length} tokens"  # by which clients know it
+            reason = f"{limit_in_words}; the text has {num_tokens}, and {new} to be written"
+            return TooManyTokens(reason, () if isinstance(item, Prompt) else ("truncate",))
         if not num_tokens:
             return InvalidInput("must not be empty: the model reads no token of it", "text")
         kept = token_ids[max(0, num_tokens - limit) :]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -247,3 +248,30 @@ async def test_a_character_of_several_tokens_comes_whole(echo_service: Service) 
     assert name == "done"
     assert "".join(pieces) == envelope["results"][0]["text"] == text
     assert not any("\ufffd" in piece for piece in pieces)
+
+
+async def test_several_streams_are_told_as_they_come_and_the_first_error_ends_them() -> None:
+    closed, let = [], asyncio.Event()
+
+    async def counted(number: int, count: int) -> AsyncGenerator[int]:
+        try:
+            for value in range(count):
+                yield value
+                if number == 1:
+                    await let.wait()
+            if number == 2:
+                raise EngineFailed("broken")
+        finally:
+            closed.append(number)
+
+    async with aclosing(events.merged([counted(0, 3), counted(1, 2)])) as together:
+        seen = [await anext(together) for _ in range(4)]
+        assert sorted(seen) == [(0, 0), (0, 1), (0, 2), (1, 0)]
+        let.set()
+        assert [entry async for entry in together] == [(1, 1)]
+    let.clear()
+    with pytest.raises(EngineFailed):
+        _ = [entry async for entry in events.merged([counted(1, 2), counted(2, 2)])]
+    async with aclosing(events.merged([counted(3, 9), counted(1, 9)])) as left:
+        await anext(left)
+    assert sorted(closed) == [0, 1, 1, 1, 2, 3]

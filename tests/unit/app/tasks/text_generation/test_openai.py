@@ -15,6 +15,7 @@ from tests.support.requests import Service
 TASK = "text-generation"
 HELLO = {"role": "user", "content": "the film was good"}
 TOOL = {"type": "function", "function": {"name": "see", "parameters": {"type": "object"}}}
+UNREADABLE = {"type": "function", "function": {"name": "see", "parameters": {"not": {}}}}
 CALL = '<tool_call>\n{"name": "see", "arguments": {"a": "é"}}\n</tool_call>'
 
 
@@ -40,6 +41,10 @@ async def complete(service: Service, prompt: Any, status: int = 200, **options: 
 
 def schema_format(schema: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+
+
+def called(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
 
 
 def chunks(response: Any) -> list[dict[str, Any]]:
@@ -95,6 +100,14 @@ async def test_prompts_are_texts_lists_of_them_or_token_ids(service: Service) ->
         choices = answer.json()["choices"]
         assert [choice["index"] for choice in choices] == list(range(len(choices)))
         assert texts is None or [choice["text"] for choice in choices] == texts
+    options = {"n": 2, "temperature": 1, "stream": True, "stream_options": {"include_usage": True}}
+    streamed = chunks(await complete(service, ["the film", "the film was bad"], **options))
+    for index in range(4):
+        parts = [part["choices"][0] for part in streamed[:-1] if part["choices"][0]["index"] == index]
+        assert "".join(part["text"] for part in parts) == (" the film" if index < 2 else " the film was bad")
+        assert [part["finish_reason"] for part in parts][-2:] == [None, "stop"]
+    assert streamed[0]["choices"][0]["index"] < 2 < max(part["choices"][0]["index"] for part in streamed[:8])  # at once
+    assert streamed[-1]["usage"]["total_tokens"] == 3 + 5 + 2 * 3 + 2 * 5
     streamed = chunks(await complete(service, "the film", stream=True))
     assert "".join(part["choices"][0]["text"] for part in streamed) == " the film"
     assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
@@ -202,9 +215,34 @@ async def test_langchains_classes_find_what_they_read(service: Service) -> None:
     answer = (await complete(service, ["the film", "was good"], model=TASK, temperature=0.0, **legacy)).json()
     assert [choice["text"] for choice in answer["choices"]] == [" the film", " was good"]
     tool = sent_by_langchain(
-        tools=[TOOL], parallel_tool_calls=False, tool_choice={"type": "function", "function": {"name": "see"}}
+        tools=[{"type": "function", "function": {"name": "River", "description": "", "parameters": river}}],
+        parallel_tool_calls=False,
+        tool_choice=called("River"),
+        ls_structured_output_format={"kwargs": {"method": "function_calling"}},
     )
-    assert (await chat(service, HELLO, status=400, **tool)).json()["error"]["param"].startswith("tool_choice")
+    del tool["ls_structured_output_format"]  # is for LangSmith, and not sent
+    (choice,) = (await chat(service, HELLO, **tool)).json()["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert (call["function"]["name"], set(json.loads(call["function"]["arguments"]))) == ("River", {"is_long"})
+
+
+async def test_a_call_is_forced_where_that_is_asked_for(service: Service) -> None:
+    see = {"type": "function", "function": {"name": "see", "parameters": {"properties": {"a": {"enum": ["good", 1]}}}}}
+    for choice, parallel, names in (("required", False, {"see", "go"}), (called("go"), None, {"go"})):
+        options = {"tools": [see, {"type": "function", "function": {"name": "go"}}], "parallel_tool_calls": parallel}
+        told = (await chat(service, HELLO, **options, tool_choice=choice, max_tokens=100)).json()["choices"][0]
+        (call,) = told["message"]["tool_calls"]
+        assert call["function"]["name"] in names
+        assert isinstance(json.loads(call["function"]["arguments"]), dict)
+        assert (told["message"]["content"], told["finish_reason"]) == (None, "tool_calls")
+        streamed = chunks(await chat(service, HELLO, **options, tool_choice=choice, max_tokens=100, stream=True))
+        assert [part["choices"][0]["finish_reason"] for part in streamed] == [None, "tool_calls"]
+        assert streamed[0]["choices"][0]["delta"]["tool_calls"][0]["function"] == call["function"]
+    cut = (await chat(service, HELLO, **options, tool_choice=called("see"), max_tokens=50)).json()["choices"][0]
+    assert (cut["finish_reason"], cut["message"]["tool_calls"][0]["function"]["name"]) == ("length", "see")
+    form = schema_format({"const": "good"})
+    said = (await chat(service, HELLO, tools=[see], response_format=form)).json()["choices"][0]
+    assert said["message"].get("tool_calls") or said["message"]["content"] == '"good"'
 
 
 async def test_calls_of_tools_are_told_as_such(service: Service) -> None:
@@ -257,14 +295,17 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ({"max_completion_tokens": 5000}, "max_completion_tokens", "should be at most"),
         ({"max_tokens": 5000}, "max_tokens", "should be at most"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "goes with type: json_schema"),
-        ({"response_format": {"type": "json_object"}, "tools": [TOOL]}, "response_format", "does not go with tools"),
         ({"response_format": {"type": "json_object"}, "stop": "a"}, "stop", "does not go with"),
         (
             {"response_format": schema_format({"not": {}})},
             "response_format",
             'Unimplemented keys: ["not"]',
         ),
-        ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice", ""),
+        ({"tool_choice": "required"}, "tool_choice", "counts only with tools"),
+        ({"tool_choice": "any", "tools": [TOOL]}, "tool_choice", "'required'"),
+        ({"tool_choice": called("sea"), "tools": [TOOL]}, "tool_choice.function.name", "no function 'sea'"),
+        ({"tool_choice": "required", "tools": [TOOL], "stop": "a"}, "stop", "does not go with tools"),
+        ({"tool_choice": "required", "tools": [UNREADABLE]}, "tools", 'Unimplemented keys: ["not"]'),
         ({"messages": []}, "messages", ""),
         ({"messages": [{"role": "narrator", "content": "a"}]}, "messages.0.role", "'user'"),
         (
@@ -279,7 +320,6 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ({"logit_bias": {"9" * 400: 1}}, None, "less than or equal to 2147483647"),
         ({"response_format": schema_format({"$ref": "#"})}, "response_format", "no text obeys it"),
         ({"messages": [HELLO] * 300}, "messages", "300 items are too many"),
-        ({"messages": [{"role": "user", "content": "the film " * 300}]}, None, "601 tokens"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages", "must not be empty"),
     ],
 )
@@ -302,7 +342,7 @@ async def test_what_cannot_be_is_refused_by_its_name(
         ({"prompt": [5, 99999]}, "prompt: the model has no token 99999"),
         ({"prompt": [[]]}, "prompt.0: must not be empty"),
         ({"prompt": ["a", ""]}, "prompt.1: must not be empty"),
-        ({"prompt": ["a", "b"], "stream": True}, "prompt: of a stream there is one prompt"),
+        ({"prompt": ["a", ""], "stream": True}, "prompt.1: must not be empty"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "echo: of a prompt's own tokens"),
         ({"prompt": "a", "best_of": 3}, "best_of: no text is written that is not returned"),
         ({"prompt": "a", "suffix": "b"}, "suffix: models here continue a text"),
@@ -312,6 +352,19 @@ async def test_what_cannot_be_is_refused_by_its_name(
 async def test_prompts_that_cannot_be_are_refused(service: Service, options: dict[str, Any], words: str) -> None:
     error = (await service.client.post("/v1/completions", json=options)).json()["error"]
     assert words in error["message"]
+
+
+async def test_what_is_longer_than_the_model_reads_is_refused_as_clients_know_it(service: Service) -> None:
+    long = "the film " * 300
+    refusals = [await chat(service, {"role": "user", "content": long}, status=400)]
+    refusals += [await complete(service, ["a", long], status=400, stream=stream) for stream in (False, True)]
+    for error in (refusal.json()["error"] for refusal in refusals):
+        assert (error["code"], error["type"]) == ("context_length_exceeded", "invalid_request_error")
+        assert "this model's maximum context length is 400 tokens; the text has 60" in error["message"]
+    cut = (await complete(service, long, truncation="truncate", max_tokens=100)).json()
+    assert cut["usage"]["prompt_tokens"] == 300
+    native = await service.client.post("/v1/generate", json={"inputs": long})
+    assert (native.status_code, native.json()["type"]) == (413, "too_large")
 
 
 async def test_a_model_without_a_template_holds_no_conversations() -> None:
