@@ -256,21 +256,25 @@ async def _unless_client_leaves(call: Callable[[], Awaitable[None]], receive: Re
     Raises:
         ClientDisconnected: it did.
     """
-    answering = asyncio.ensure_future(call())
+    answering = asyncio.current_task()
+    has_left = is_over = False
+
+    def leave(_: asyncio.Future[Any]) -> None:
+        nonlocal has_left
+        if not is_over and answering is not None:
+            has_left = True
+            answering.cancel()
+
     watching = asyncio.ensure_future(receive())
+    watching.add_done_callback(leave)
     try:
-        try:
-            await asyncio.wait((answering, watching), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # the server's time to drain is over: an answer that has begun says so at its end
-            answering.cancel()
-            await asyncio.wait((answering,))
-            if answering.cancelled():
-                raise
-        if not answering.done():
-            answering.cancel()
-            await asyncio.wait((answering,))
-            raise ClientDisconnected
-        answering.result()
+        await call()  # here, and not in a task of its own, which costs as much as reading a short body
+    except BaseException:
+        if not has_left:
+            raise
     finally:
-        answering.cancel()
+        is_over = True  # whoever leaves now has the answer, and cancels nothing that comes after it
         watching.cancel()
+    if has_left and answering is not None:
+        answering.uncancel()
+        raise ClientDisconnected

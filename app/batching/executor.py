@@ -39,12 +39,15 @@ class StepExecutor:
         """What a batch may hold now: less than configured while memory is short."""
         return self._budget.budget
 
-    async def run(self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence]) -> None:
+    async def run(
+        self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence], on_computed: abc.Callable[[], None]
+    ) -> None:
         """
         Args:
             engine: has nothing else to do.
             phase: the step that all of them take.
             batch: at least one sequence.
+            on_computed: called once the batch was computed as a whole, before anybody is told: the engine is free by then.
 
         Raises:
             EngineLost: the engine can run nothing more. Sequences that it left unfinished have no answer.
@@ -56,14 +59,20 @@ class StepExecutor:
             submission.is_split = submission.is_split or submission.num_running > 0
             submission.num_running += 1
         try:
-            lacked_memory = await self._attempt(engine, phase, batch)
+            lacked_memory = await self._attempt(engine, phase, batch, on_computed)
         finally:
             for submission in submissions:
                 submission.num_running -= 1
         if lacked_memory and len(batch) > 1:  # a lone row's need says nothing about batches
             self._budget = self._budget.after_out_of_memory()
 
-    async def _attempt(self, engine: Engine, phase: Phase, batch: abc.Sequence[SubmittedSequence]) -> bool:
+    async def _attempt(
+        self,
+        engine: Engine,
+        phase: Phase,
+        batch: abc.Sequence[SubmittedSequence],
+        on_computed: abc.Callable[[], None] = lambda: None,
+    ) -> bool:
         """Whether the batch, as a whole, was more than memory could hold."""
         try:
             step = await self._forward(engine, Batch(phase, batch))
@@ -75,7 +84,10 @@ class StepExecutor:
             await self._isolate(engine, phase, batch, error)
             return isinstance(error, OutOfMemory)
         self._budget = self._budget.after_success()
-        self._deliver(phase, batch, step)
+        num_tokens = _num_tokens(phase, batch)
+        self._listener(BatchRan(len(batch), num_tokens, step.num_computed_tokens, step.inference_s, phase))
+        on_computed()
+        self._deliver(phase, batch, step, num_tokens)
         return False
 
     async def _forward(self, engine: Engine, batch: Batch) -> StepOutput:
@@ -119,12 +131,7 @@ class StepExecutor:
                 self._listener(RowsDropped(1, reason))
         return pending
 
-    def _deliver(self, phase: Phase, batch: abc.Sequence[SubmittedSequence], step: StepOutput) -> None:
-        if phase == "decode":
-            num_tokens = sum([sequence.num_cache_rows for sequence in batch])
-        else:
-            num_tokens = sum([sequence.row.num_tokens for sequence in batch])
-        self._listener(BatchRan(len(batch), num_tokens, step.num_computed_tokens, step.inference_s, phase))
+    def _deliver(self, phase: Phase, batch: abc.Sequence[SubmittedSequence], step: StepOutput, num_tokens: int) -> None:
         for submission in {sequence.submission for sequence in batch}:
             total_s = submission.inference_s + step.inference_s
             submission.inference_s = min(total_s, time.monotonic() - submission.started) if submission.is_split else total_s
@@ -143,6 +150,13 @@ class StepExecutor:
             self._listener(_generated(batch, step.outputs))
         if step.num_read or step.num_evicted:
             self._listener(PromptsRead(step.num_read, sum(step.num_reused), step.num_evicted))
+
+
+def _num_tokens(phase: Phase, batch: abc.Iterable[SubmittedSequence]) -> int:
+    """That the step read: one of each row that is written."""
+    if phase == "decode":
+        return sum([sequence.num_cache_rows for sequence in batch])
+    return sum([sequence.row.num_tokens for sequence in batch])
 
 
 def _generated(batch: abc.Sequence[SubmittedSequence], outputs: abc.Sequence[RowOutput | HooperError]) -> TokensGenerated:

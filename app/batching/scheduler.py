@@ -309,12 +309,23 @@ class Scheduler:
             self._start_step(assignment, phase, batch)
 
     def _start_step(self, assignment: Assignment, phase: Phase, batch: list[SubmittedSequence]) -> None:
+        is_free = False
+
+        def start_next() -> None:
+            """What waits reaches the engine first: who is answered now keeps the event loop busy for milliseconds."""
+            nonlocal is_free
+            if self._slots is None and not self._is_ending:
+                is_free = True
+                self._engines.give_back(assignment.engine)
+                self._start_steps()
+
         def end(_: asyncio.Task[None]) -> None:
-            self._engines.give_back(assignment.engine)
+            if not is_free:
+                self._engines.give_back(assignment.engine)
             self._changed.set()
 
         self._last_phase = phase
-        task = asyncio.create_task(self._executor.run(assignment.engine, phase, batch))
+        task = asyncio.create_task(self._executor.run(assignment.engine, phase, batch, start_next))
         self._running[task] = batch
         task.add_done_callback(end)
 

@@ -82,6 +82,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 def set_up_logging(level: str, log_format: str = "auto") -> None:
     """Send everything to standard error, as `HOOPER_LOG_FORMAT` says: `auto` is JSON unless that is a terminal."""
+    # found out for every line, and in none of ours (see "Optimization" in Python's guide to logging)
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     use_json = not sys.stderr.isatty() if log_format == "auto" else log_format == "json"
     handler.setFormatter(JsonFormatter() if use_json else PlainFormatter())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
@@ -20,6 +21,9 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 RATIOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+MAX_REMEMBERED = 1024
+"""Of a metric, combinations of labels that are found fast."""
+MetricT = TypeVar("MetricT", Counter, Histogram)
 ProcessKind = Literal["engine", "front_end"]
 
 
@@ -115,10 +119,16 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"hooper_{name}_total", text, labels, registry=self.registry)
+        return _remembering(Counter(f"hooper_{name}_total", text, labels, registry=self.registry))
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], label: str = "model") -> Histogram:
-        return Histogram(f"hooper_{name}", text, (label,), registry=self.registry, buckets=buckets)
+        return _remembering(Histogram(f"hooper_{name}", text, (label,), registry=self.registry, buckets=buckets))
+
+
+def _remembering(metric: MetricT) -> MetricT:
+    """A metric that finds what it counts under labels that were asked before by one look-up, without making texts of them."""
+    vars(metric)["labels"] = lru_cache(MAX_REMEMBERED)(metric.labels)
+    return metric
 
 
 class LiveModels(Collector):

@@ -193,6 +193,7 @@ class Deployment:
         self.manifest, self.spec, self.task = manifest, spec, task
         self.scheduler, self.tokenizers = scheduler, tokenizers
         self._session, self._metrics = session, metrics
+        self._generative = task if isinstance(task, Generative) else None  # once: asking a protocol takes longer than decoding
         self._label = {"model": manifest.name}
         self._drift: Drift | None = None
         self.examples: Sequence[Mapping[str, Any]] = ()
@@ -340,9 +341,9 @@ class Deployment:
             options: the task's own options.
             prefix_owner: see `SamplingParams`.
         """
-        if not isinstance(self.task, Generative):
+        if self._generative is None:
             return None
-        sampling = replace(self.task.sampling(options), prefix_owner=prefix_owner)
+        sampling = replace(self._generative.sampling(options), prefix_owner=prefix_owner)
         if not sampling.temperature:
             return sampling
         return [replace(sampling, seed=sampling.seed + number) for count in num_rows for number in range(count)]
@@ -374,8 +375,9 @@ class Deployment:
         return await asyncio.to_thread(self.sampling, num_rows, options, prefix_owner)
 
     async def _pieces(self, encoded: Encoded, submission: RowsUnderWay, options: Any) -> AsyncGenerator[StreamedText]:
-        task: Generative = self.task  # type: ignore[assignment]
-        texts, num_new_tokens = [StreamingText(each) for each in task.detokenizers(encoded, options)], 0
+        if self._generative is None:
+            raise TypeError(f"{self.manifest.task} writes nothing")
+        texts, num_new_tokens = [StreamingText(each) for each in self._generative.detokenizers(encoded, options)], 0
         num_tokens = encoded.num_tokens // len(texts)  # each row reads the same
         async with contextlib.aclosing(submission.stream()) as steps:
             async for step in steps:

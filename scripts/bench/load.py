@@ -49,11 +49,12 @@ def model_state(address: Address, name: str) -> dict[str, Any]:
     return state
 
 
-def prepared_request(host: str, path: str, body: Any) -> bytes:
-    """The bytes of a POST request with a JSON body."""
+def prepared_request(host: str, path: str, body: Any, key: str = "") -> bytes:
+    """The bytes of a POST request with a JSON body, and a key where there is one."""
     content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    return head.encode() + content
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", f"Content-Length: {len(content)}"]
+    lines += [f"Authorization: Bearer {key}"] if key else []
+    return "\r\n".join([*lines, "", ""]).encode() + content
 
 
 def text_requests(path: str, texts: Sequence[str], items: int = 1, **fields: Any) -> list[bytes]:

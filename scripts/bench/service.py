@@ -92,6 +92,26 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadTimes:
+    """What the threads of a process took so far: its first thread, on which an event loop runs, and all others together."""
+
+    loop_us: float
+    """Microseconds on a core."""
+    loop_switches: int
+    """Times that it had nothing to do, and was woken again."""
+    others_us: float
+    others_switches: int
+
+    def __sub__(self, before: ThreadTimes) -> ThreadTimes:
+        return ThreadTimes(
+            self.loop_us - before.loop_us,
+            self.loop_switches - before.loop_switches,
+            self.others_us - before.others_us,
+            self.others_switches - before.others_switches,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessStats:
     """A running process, as Linux' /proc describes it."""
 
@@ -114,6 +134,18 @@ class ProcessStats:
         """Seconds of all its threads on a core so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
+
+    def thread_times(self) -> ThreadTimes:
+        """By the kernel's scheduler. A thread that ended takes its share with it."""
+        us, switches = [0.0, 0.0], [0, 0]  # of the first thread, of the others
+        for folder in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(OSError):  # it ended meanwhile
+                index = int(folder.name != str(self.pid))
+                on_core_ns = int((folder / "schedstat").read_text(encoding="ascii").split()[0])
+                status = (folder / "status").read_text(encoding="utf-8")
+                us[index] += on_core_ns / 1000
+                switches[index] += int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        return ThreadTimes(us[0], switches[0], us[1], switches[1])
 
     def open_files(self) -> list[str]:
         """What each of its file descriptors is: a path, `socket:[…]`, …"""

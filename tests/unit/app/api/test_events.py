@@ -200,6 +200,7 @@ async def test_a_reader_that_takes_nothing_holds_up_nobody(writing: Writing, mon
     stalled = Stalled(service.app, path="/v1/generate", host="localhost")
     stalled.send({"inputs": TEXT, "stream": True})
     assert (await stream(service))[-1][0] == "done"
+    await turn()  # slots are free at the scheduler's next tick
     with service.live.registry.lease((MODEL,)) as deployment:
         assert deployment.scheduler._slots.num_free == 16  # type: ignore[attr-defined]
     assert len(stalled.sent) == 2  # its text is written all the same, and no more of it sent than it takes

@@ -37,6 +37,18 @@ async def test_arrivals_during_a_batch_become_the_next_batch(bench: Bench) -> No
     assert [firsts(await other) for other in (first, *others)] == [[0], [1], [2], [3]]
 
 
+async def test_the_next_batch_reaches_the_engine_before_those_of_the_last_are_answered(bench: Bench) -> None:
+    first, release = await bench.occupy()
+    second = await bench.submit(row(1))
+    engine_was_busy: list[bool] = []
+    first.add_done_callback(lambda _: engine_was_busy.append(bench.engine.has_batch))
+    release()
+    await first
+    assert engine_was_busy == [True]
+    (await bench.engine.batch()).finish()
+    assert firsts(await second) == [1]
+
+
 async def test_the_rows_of_a_batch_are_told_to_each_of_its_callers(bench: Bench) -> None:
     first, release = await bench.occupy()
     others = [await bench.submit(row(number)) for number in (1, 2, 3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,24 @@ def test_memory_that_was_touched_is_seen_and_its_peak_is_forgotten_when_asked() 
     before, touched, after = peaks
     assert touched >= before + 60
     assert after < before + 60
+
+
+def test_the_threads_of_a_process_are_told_apart_by_what_they_took() -> None:
+    stats = ProcessStats(os.getpid())
+    before = stats.thread_times()
+    ended = threading.Event()
+
+    def work() -> None:
+        sum(range(2_000_000))
+        ended.set()
+        waiting.wait()
+
+    waiting = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    ended.wait()
+    taken = stats.thread_times() - before
+    waiting.set()
+    thread.join()
+    assert taken.others_us > 1000
+    assert taken.others_us > taken.loop_us
