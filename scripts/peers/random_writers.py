@@ -140,7 +140,7 @@ def _publish(name: str, shape: WriterShape, model: Any, definition: str, version
     decoder = graphs.decoder.model_copy(update={"max_length": min(graphs.decoder.max_length, 512)})
     files = Graphs(version / "model.onnx", graph, version / decoder.file, decoder)
     training = training_task(SPEC.name)
-    task = training.serving_task(Tokenizer(definition, shape.max_tokens), {}, decoder)  # type: ignore[call-arg]
+    task = training.serving_task(Tokenizer(definition, shape.max_tokens), {}, decoder)
     requests = [{"text": "w11 w12 w13"}]
     golden = golden_answers(training, task, files, shape.max_tokens, requests)
     texts = {"tokenizer.json": definition, "golden.json": as_json(golden), EVALUATION: json.dumps({"headline": {}})}

@@ -43,15 +43,14 @@ class WrittenSummaryMetrics(NamedTuple):
 class AbstractiveTraining(GenerationTraining):
     """Satisfies `TrainingTask`."""
 
-    name = SERVED.name
     api_module = "abstractive_summarizer"
     metrics_type = WrittenSummaryMetrics
     served = SERVED
-    fields: Mapping[str, FieldSpec] = SERVED.fields
     label_field = SUMMARY
     has_language = True
     length_metric = "ROUGE-1"
     primary_metric = "rouge1"
+    golden_texts: Sequence[str] = SAMPLE_TEXTS
 
     def head_sign(self, config: Any, pipeline_tag: str) -> str:
         if pipeline_tag == "summarization":
@@ -77,9 +76,6 @@ class AbstractiveTraining(GenerationTraining):
     def pair_options(self, recipe: Recipe, columns: SourceTargetColumns, dataset: Dataset) -> dict[str, Any]:
         prefix = {"prefix": recipe.source_prefix} if recipe.source_prefix else {}
         return {"language": recipe.language, **prefix}
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def measure(
         self, texts: Sequence[str], references: Sequence[str], task_options: Mapping[str, Any], with_intervals: bool

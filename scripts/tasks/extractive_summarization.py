@@ -19,20 +19,18 @@ from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.spec import SPEC as SERVED
 from app.tasks.extractive_summarization.task import (
     DocumentReading,
-    ExtractiveSummarization,
     Sentence,
     Summary,
     SummaryItem,
-    SummaryOptions,
     select,
     sentence_scores,
 )
 from app.tasks.fields import SUMMARY_COLUMNS
-from app.tasks.manifest_options import checked_options
 from app.tasks.sentences import LANGUAGE, sentences
 from app.tasks.tokenizer import Tokenizer, encodable
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.spec import IGNORED, Axis, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.heads import IGNORED, HeadTask
+from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
 from scripts.training.columns import LABEL, Columns, TableSample, choose_columns, describe, finds
 from scripts.training.data import Broken, Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
@@ -72,20 +70,19 @@ class SummaryMetrics(NamedTuple):
     rougeLsum: float  # noqa: N815  # the metric's own name
 
 
-class SummarizationTraining(TrainingTask):
+class SummarizationTraining(HeadTask):
     """Satisfies `TrainingTask`. An example's target is a `Target`."""
 
-    name = "summarization"
+    served = SERVED
     api_module = "summarizer"
     metrics_type = SummaryMetrics
     length_metric = "ROUGE-1"
     primary_metric = "rouge1"
     has_language = True
-    output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
     has_own_loss = True
     heads: tuple[str, ...] = ("ForTokenClassification",)
-    fields = SERVED.fields
+    golden_texts = SAMPLE_TEXTS
     label_field = SUMMARY
 
     def recognizes(self, recipe: Recipe, table: TableSample) -> float:
@@ -111,12 +108,6 @@ class SummarizationTraining(TrainingTask):
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 1}
-
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> ExtractiveSummarization:
-        return ExtractiveSummarization(tokenizer, **checked_options(ExtractiveSummarization, task_options))
-
-    def serving_options(self) -> SummaryOptions:
-        return SummaryOptions()
 
     def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Binary cross entropy of sentences, each scored by the mean logit of its tokens, averaged over the sentences.
@@ -207,12 +198,6 @@ class SummarizationTraining(TrainingTask):
         indexes = select(texts, 1 / (1 + np.exp(-logits)), self.serving_options(), task.usual_words)
         return {reading.spans[index][0] for index in indexes} == starts
 
-    def item(self, fields: Mapping[str, Any]) -> SummaryItem:
-        return SummaryItem(**fields)
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
-
     def fits_head(self, config: Any) -> bool:
         return bool(config.num_labels == 1)
 
@@ -223,9 +208,6 @@ class SummarizationTraining(TrainingTask):
             f"labels tokens ({config.architectures[0]}, {config.num_labels} labels), which is served only where it has one"
             " label and scores sentences: then say --task summarization"
         )
-
-    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text} for text in texts]
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = choose_columns(self.fields, SUMMARY, recipe, records, "text")
@@ -250,18 +232,8 @@ class SummarizationTraining(TrainingTask):
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
         scores = _rouge1(evaluated.predictions.answers, evaluated.examples)
-        return [
-            {
-                "where": example.where,
-                "fields": {"text": example.item.text},
-                "right": self.label_texts(example),
-                "guessed": self.answer_texts(evaluated.predictions.answers[index], {}),
-                "rouge1": round(float(scores[index]), 2),
-                "words": [],
-            }
-            for index in np.argsort(scores, kind="stable")[:limit]
-            for example in [evaluated.examples[index]]
-        ]
+        order = np.argsort(scores, kind="stable")[:limit]
+        return [evaluated.error(index, rouge1=round(float(scores[index]), 2)) for index in order]
 
     def row_scores(self, answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
         return np.array(_rouge1(answers, examples))
@@ -273,7 +245,7 @@ class SummarizationTraining(TrainingTask):
         return [" ".join(example.target.sentences)]
 
 
-SPEC: TrainingTask = SummarizationTraining()
+SPEC: HeadTask = SummarizationTraining()
 
 
 def _rouge1(answers: Sequence[Summary], examples: Sequence[Example]) -> list[float]:

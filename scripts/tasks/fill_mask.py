@@ -11,10 +11,9 @@ from app.core.types import RowOutput
 from app.data import Record
 from app.tasks.base import Encoded
 from app.tasks.fill_mask.spec import SPEC as SERVED
-from app.tasks.fill_mask.task import MASKS, FillMask, FillOptions, MaskedItem, best_ids
-from app.tasks.manifest_options import checked_options
+from app.tasks.fill_mask.task import MASKS, best_ids
 from app.tasks.tokenizer import Tokenizer
-from scripts.tasks.spec import Axis, PublishedTask, ReportInput, TrainingTask
+from scripts.tasks.spec import Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.data import Example, Parse
 from scripts.training.recipe import Recipe
 
@@ -29,16 +28,27 @@ SAMPLE_TEXTS = (
 )
 
 
-class FillMaskPublishing(PublishedTask):
+class FillMaskPublishing(TrainingTask):
     """Satisfies `TrainingTask`. No example has a target: what stood at a mask is not known."""
 
-    name = "fill-mask"
-    output_axis: Axis = "position"
+    served = SERVED
+    api_module = ""
+    metrics_type: type[Any] = type(None)
     auto_class = "AutoModelForMaskedLM"
     heads: tuple[str, ...] = ("ForMaskedLM",)
-    fields: Mapping[str, FieldSpec] = SERVED.fields
     label_field = FieldSpec(())
     length_metric = "accuracy"
+
+    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
+        raise self._untrained()
+
+    def training_rows(
+        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> list[TrainingRow]:
+        raise self._untrained()
+
+    def _untrained(self) -> InvalidSettings:
+        return InvalidSettings(f"a model for {self.name} cannot be trained here; publish one: hooper models add PATH_OR_HUB_ID")
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         raise self._unmeasured()
@@ -55,21 +65,12 @@ class FillMaskPublishing(PublishedTask):
     def _unmeasured(self) -> InvalidSettings:
         return InvalidSettings("how well a model fills masks is not measured: leave the column of labels out")
 
-    def item(self, fields: Mapping[str, Any]) -> MaskedItem:
-        return MaskedItem(**fields)
-
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"text": text, "mask": MASK} for text in SAMPLE_TEXTS]
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         """The texts with a mask in the place of their middle word, and long ones with a second one near their end."""
         return [{"text": _masked(text), "mask": MASK} for text in texts]
-
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> FillMask:
-        return FillMask(tokenizer, **checked_options(FillMask, task_options))
-
-    def serving_options(self) -> FillOptions:
-        return FillOptions()
 
     def hub_metrics(self) -> list[str]:
         return []

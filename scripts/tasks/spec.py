@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,10 +11,11 @@ import numpy as np
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
-from app.core.manifest import Manifest
+from app.core.manifest import Decoder, Manifest
 from app.core.types import Row, RowOutput
 from app.data import Record
-from app.tasks.base import Encoded, Task
+from app.tasks.base import Encoded
+from app.tasks.spec import TaskSpec
 from app.tasks.tokenizer import Tokenizer
 from scripts.training.data import Dataset, Example, Parse, normalized
 from scripts.training.data_checks import Check
@@ -23,14 +23,10 @@ from scripts.training.evaluation import Predictions, RowRunner
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    import torch
-
     from scripts.training.columns import TableSample
 
 Axis = Literal["row", "token", "position"]
 """What one output vector of the head belongs to; see `app.core.manifest.Output`."""
-IGNORED = -1.0
-"""Label of a token that takes no part in the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +115,24 @@ class ReportInput:
         """Tokens that the model read of each item."""
         return [encoded.num_tokens for encoded in self.predictions.encoded]
 
+    def error(self, index: int, words: Sequence[Any] = (), **told: Any) -> dict[str, Any]:
+        """An example as a report tells of an error.
+
+        Args:
+            index: of the example.
+            words: those that spoke for the answer, with their weights.
+            told: figures, or in place of what is told otherwise.
+        """
+        example, answer = self.examples[index], self.predictions.answers[index]
+        return {
+            "where": example.where,
+            "fields": self.training.item_fields(example.item),
+            "right": self.training.label_texts(example),
+            "guessed": self.training.answer_texts(answer, self.task_options),
+            **told,
+            "words": list(words),
+        }
+
 
 @dataclass(frozen=True)
 class CheckpointParts:
@@ -137,31 +151,37 @@ class CheckpointParts:
 class TrainingTask(ABC):
     """The training half of a task: a stateless object, one per task, the `SPEC` of its module in `scripts/tasks`."""
 
-    name: str
-    """The task's name, as manifests and recipes have it."""
+    served: TaskSpec
+    """The serving half, which encodes rows and decodes answers here too."""
     api_module: str
     """What the Python API calls it: `from hooper import text_classifier`."""
     metrics_type: type[Any]
     """The named tuple of `loss` and metrics of the headline that `Trainer.evaluate` gives."""
-    output_axis: Axis
     auto_class: str
     """Name of the transformers Auto class that adds the head."""
     heads: tuple[str, ...]
     """Endings of the class names of the transformers models that have its head."""
     has_decoder = False
     """Whether its models write: an encoder reads a row, and a decoder writes the answer to it token by token."""
-    has_own_loss = False
-    """Whether `loss` is used in place of the loss of the transformers model."""
-    compares_examples = False
-    """Whether the loss compares the examples of a batch with each other: then all of an update are computed at once, unless the
-    recipe says another `micro_batch`."""
     is_compared_with_base = False
     """Whether the base model answers without training, and is a baseline."""
 
+    @property
+    def name(self) -> str:
+        """As manifests and recipes have it."""
+        return self.served.name
+
+    @property
+    def output_axis(self) -> Axis:
+        return self.served.output.axis
+
     # data
 
-    fields: Mapping[str, FieldSpec]
-    """Of an item, with the columns that may hold them: those of the task's serving half."""
+    @property
+    def fields(self) -> Mapping[str, FieldSpec]:
+        """Of an item, with the columns that may hold them."""
+        return self.served.fields
+
     label_field: FieldSpec
     """What is right, with the columns that may hold it."""
     long_field = "text"
@@ -203,35 +223,44 @@ class TrainingTask(ABC):
             InvalidSettings: a column is missing.
         """
 
-    @abstractmethod
     def item(self, fields: Mapping[str, Any]) -> Any:
         """An item of the production task from a request's fields."""
+        return self.served.item(**fields)
 
     def item_fields(self, item: Any) -> dict[str, Any]:
         """The fields of an item that are there, as a person reads them."""
         return {name: value for name in item.__slots__ if (value := getattr(item, name)) is not None}
 
-    @abstractmethod
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         """Fields of an item for each neutral text, and of pairs of sentences where there are such items."""
+        return [{"text": text} for text in texts]
 
-    @abstractmethod
+    golden_texts: Sequence[str] = ()
+    """To replay at every load, where the recipe names none."""
+
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         """Requests to replay at every load, as the task's item fields."""
+        return [{"text": text} for text in recipe.golden or self.golden_texts]
 
     # model
 
-    @abstractmethod
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments of `from_pretrained` that shape the head."""
+        return {}
 
-    @abstractmethod
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
-        """The production task, which encodes rows and decodes answers here too."""
+    def serving_task(
+        self,
+        tokenizer: Tokenizer,
+        task_options: Mapping[str, Any],
+        decoder: Decoder | None = None,
+        target: Tokenizer | None = None,
+    ) -> Any:
+        """The production task, which encodes rows and decodes answers here too; see `TaskSpec.build`."""
+        return self.served.build(tokenizer, task_options, decoder, target)
 
-    @abstractmethod
     def serving_options(self) -> Any:
         """The request options under which the model is evaluated and verified: the service's defaults."""
+        return self.served.options()
 
     optional_weights: tuple[str, ...] = ()
     """Beginnings of the names of weights that a checkpoint may lack."""
@@ -329,10 +358,6 @@ class TrainingTask(ABC):
 
     # training
 
-    def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-        """From the model's outputs and the batch's labels to a scalar, where `has_own_loss`."""
-        raise NotImplementedError
-
     def window_texts(self, examples: Sequence[Example]) -> list[Any]:
         """Texts that fit into a window of training, of a task whose service reads in the same windows; none: the service reads
         as much at once as the base model can, however long the training texts are."""
@@ -343,18 +368,6 @@ class TrainingTask(ABC):
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
         """Rows with their labels."""
-
-    @abstractmethod
-    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        """Labels of a padded batch of this many tokens, as the head's loss takes them."""
-
-    @abstractmethod
-    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
-        """A longer row with its label, cut to `limit` tokens for an epoch of short rows."""
-
-    @abstractmethod
-    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-        """How many of how many decisions in a batch are right: for the progress bar only."""
 
     # evaluation, card, report and comparison
 
@@ -451,62 +464,3 @@ class TrainingTask(ABC):
     @abstractmethod
     def label_texts(self, example: Example) -> list[str]:
         """What is right, in words."""
-
-
-class PublishedTask(TrainingTask):
-    """The offline half of a task whose models are published, and trained elsewhere. Its `TaskSpec` says `is_trained=False`, so
-    that nobody is offered to train one."""
-
-    api_module = ""
-    metrics_type: type[Any] = type(None)
-
-    def _refused(self) -> InvalidSettings:
-        return InvalidSettings(f"a model for {self.name} cannot be trained here; publish one: hooper models add PATH_OR_HUB_ID")
-
-    def prepare(self, recipe: Recipe, records: dict[str, list[Record]]) -> Prepared:
-        raise self._refused()
-
-    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        raise self._refused()
-
-    def training_rows(
-        self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
-    ) -> list[TrainingRow]:
-        raise self._refused()
-
-    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        raise self._refused()
-
-    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
-        raise self._refused()
-
-    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-        raise self._refused()
-
-
-def named_head(labels: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained` for a head with an output for each of these labels."""
-    return {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
-
-
-def checkpoint_labels(config: Any, labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The labels of a checkpoint, and notes on them.
-
-    Args:
-        config: of transformers.
-        labels: that a person named; none: the checkpoint's own.
-
-    Raises:
-        InvalidSettings: there are not as many different ones as outputs.
-    """
-    names = list(labels) or [str(config.id2label[index]) for index in range(config.num_labels)]
-    if len(names) != config.num_labels or len(set(names)) != len(names):
-        raise InvalidSettings(f"{config.num_labels} different labels are needed, not {', '.join(names)}")
-    notes = []
-    if all(name.startswith("LABEL_") for name in names):
-        notes.append(f"the checkpoint does not name its labels: {', '.join(names)}; say --labels NAME … to name them")
-    return names, notes

@@ -43,7 +43,6 @@ class TextToTextMetrics(NamedTuple):
 class TextToTextTraining(GenerationTraining):
     """Satisfies `TrainingTask`."""
 
-    name = SERVED.name
     api_module = "text2text_generator"
     metrics_type = TextToTextMetrics
     served = SERVED

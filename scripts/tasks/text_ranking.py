@@ -14,9 +14,10 @@ from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec, column_key
 from app.data import Record
 from app.tasks.text_ranking.spec import SPEC as SERVED
-from app.tasks.text_ranking.task import RankingItem, RankingOptions, Relevance, TextRanking
+from app.tasks.text_ranking.task import RankingItem, Relevance
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
-from scripts.tasks.spec import Prepared, ReportInput, TrainingTask, checkpoint_labels
+from scripts.tasks.heads import HeadTask, checkpoint_labels
+from scripts.tasks.spec import Prepared, ReportInput
 from scripts.tasks.text_regression import read_number
 from scripts.tasks.texts import TextColumns, TextTraining
 from scripts.training.baselines import MAX_CHARACTERS
@@ -60,16 +61,14 @@ class RankingMetrics(NamedTuple):
 class TextRankingTraining(TextTraining):
     """An example's target is its relevance, from 0 to 1. The one logit learns it by binary cross entropy."""
 
-    name = "text-ranking"
+    served = SERVED
     api_module = "text_ranker"
     metrics_type = RankingMetrics
-    fields: Mapping[str, FieldSpec] = SERVED.fields
     label_field = TARGET
     long_field = "document"
     has_own_loss = True
     length_metric = "mean absolute error of the score"
     primary_metric = "ndcg_at_10"
-    serving_class = TextRanking
 
     def fits_head(self, config: Any) -> bool:
         return getattr(config, "problem_type", None) != "multi_label_classification"
@@ -99,9 +98,6 @@ class TextRankingTraining(TextTraining):
             )
         return {"labels": names}, notes
 
-    def serving_options(self) -> RankingOptions:
-        return RankingOptions()
-
     def recognizes(self, recipe: Recipe, table: TableSample) -> float:
         """A query and a document or passage beside a label: names that nothing else has together."""
         names = {column_key(name) for name in table.names}
@@ -130,9 +126,6 @@ class TextRankingTraining(TextTraining):
         columns = _columns(recipe, records)
         lowest, highest = _range([number for cell in columns.labels(records) if (number := _relevance(cell)) is not None])
         return partial(columns.parse, read_label=lambda cell: (read_relevance(cell) - lowest) / (highest - lowest))
-
-    def item(self, fields: Mapping[str, Any]) -> RankingItem:
-        return RankingItem(**fields)
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"query": query, "document": document} for query, document in SAMPLES]
@@ -215,7 +208,7 @@ class TextRankingTraining(TextTraining):
         return [f"{example.target:g}"]
 
 
-SPEC: TrainingTask = TextRankingTraining()
+SPEC: HeadTask = TextRankingTraining()
 
 
 def read_relevance(cell: Any) -> float:
@@ -334,13 +327,10 @@ def _errors(evaluated: ReportInput) -> np.ndarray:
 def _worst(evaluated: ReportInput, errors: np.ndarray, limit: int, num_explained: int) -> list[dict[str, Any]]:
     """The largest errors first; of the first ones with what each word did to the score."""
     return [
-        {
-            "where": evaluated.examples[index].where,
-            "fields": {"query": evaluated.examples[index].item.query, "document": evaluated.examples[index].item.document},
-            "right": [f"{evaluated.examples[index].target:g}"],
-            "guessed": [f"{evaluated.predictions.answers[index].score:.3f}"],
-            "loss": round(float(errors[index]), 4),
-            "words": words_for(evaluated, int(index), None) if number < num_explained else [],
-        }
+        evaluated.error(
+            index,
+            words_for(evaluated, int(index), None) if number < num_explained else (),
+            loss=round(float(errors[index]), 4),
+        )
         for number, index in enumerate(np.argsort(-errors, kind="stable")[:limit])
     ]

@@ -16,10 +16,11 @@ from app.data.cells import is_missing, plain
 from app.tasks.fields import LABEL_COLUMNS, NUMBER_COLUMNS, POSSIBLE_NUMBERS
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_classification.task import Classification, LabelScore
-from app.tasks.text_regression import TextRegression
+from app.tasks.text_regression import SPEC as SERVED
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
-from scripts.tasks.spec import Prepared, ReportInput, TrainingTask
-from scripts.tasks.texts import TextColumns, TextTraining, fields_of, joined_text
+from scripts.tasks.heads import HeadTask
+from scripts.tasks.spec import Prepared, ReportInput
+from scripts.tasks.texts import TextColumns, TextTraining, joined_text
 from scripts.training.baselines import fit_regressor
 from scripts.training.columns import LABEL as LABEL_FIELD
 from scripts.training.columns import TableSample, choose_columns, finds
@@ -50,14 +51,13 @@ class RegressionMetrics(NamedTuple):
 class TextRegressionTraining(TextTraining):
     """An example's target is a float. The model learns values of mean 0 and deviation 1; the service turns them back."""
 
-    name = "text-regression"
+    served = SERVED
     api_module = "text_regressor"
     metrics_type = RegressionMetrics
     label_field = NUMBER
     length_metric = "mean absolute error"
     primary_metric = "mae"
     primary_is_error = True
-    serving_class = TextRegression
 
     def fits_head(self, config: Any) -> bool:
         return getattr(config, "problem_type", None) in (None, "regression")
@@ -174,7 +174,7 @@ class TextRegressionTraining(TextTraining):
         return [str(example.target)]
 
 
-SPEC: TrainingTask = TextRegressionTraining()
+SPEC: HeadTask = TextRegressionTraining()
 
 
 def number(cell: Any) -> float | None:
@@ -280,14 +280,12 @@ def _worst(evaluated: ReportInput, limit: int, num_explained: int) -> list[dict[
     predicted, true = _values(evaluated)
     errors = np.abs(predicted - true)
     return [
-        {
-            "where": evaluated.examples[index].where,
-            "fields": fields_of(evaluated.examples[index].item),
-            "right": [f"{true[index]:.4g}"],
-            "guessed": [f"{predicted[index]:.4g}"],
-            "loss": round(float(errors[index]), 4),
-            "words": words_for(evaluated, int(index), None) if number < num_explained else [],
-        }
+        evaluated.error(
+            index,
+            words_for(evaluated, int(index), None) if number < num_explained else (),
+            right=[f"{true[index]:.4g}"],
+            loss=round(float(errors[index]), 4),
+        )
         for number, index in enumerate(np.argsort(-errors, kind="stable")[:limit])
     ]
 

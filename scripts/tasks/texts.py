@@ -14,21 +14,14 @@ from app.core.fields import FieldSpec
 from app.core.types import Row
 from app.data import Record
 from app.data.cells import plain
-from app.tasks.base import Task
-from app.tasks.manifest_options import checked_options
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.text_classification.task import (
-    MAX_PAIR_CHARACTERS,
-    ClassificationItem,
-    ClassificationOptions,
-    TextClassification,
-)
+from app.tasks.text_classification.task import MAX_PAIR_CHARACTERS, ClassificationItem
 from app.tasks.tokenizer import Tokenizer, encodable
-from scripts.tasks.spec import Axis, TrainingRow, TrainingTask, named_head
+from scripts.tasks.heads import HeadTask, named_head
+from scripts.tasks.spec import TrainingRow
 from scripts.training.columns import LABEL, Columns, describe
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import encode_all
-from scripts.training.recipe import Recipe
 
 SAMPLE_TEXTS = (
     "This was exactly what I hoped for, thank you.",
@@ -40,24 +33,15 @@ SAMPLE_TEXTS = (
 )
 
 
-class TextTraining(TrainingTask):
+class TextTraining(HeadTask):
     """What classification and regression of texts share."""
 
-    output_axis: Axis = "row"
     auto_class = "AutoModelForSequenceClassification"
-    serving_class: type[Any] = TextClassification
     heads: tuple[str, ...] = ("ForSequenceClassification",)
-    fields: Mapping[str, FieldSpec] = FIELDS
+    golden_texts = SAMPLE_TEXTS
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return named_head(task_options["labels"])
-
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> Task[Any, Any, Any]:
-        task: Task[Any, Any, Any] = self.serving_class(tokenizer, **checked_options(self.serving_class, task_options))
-        return task
-
-    def serving_options(self) -> Any:
-        return ClassificationOptions()
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -79,12 +63,6 @@ class TextTraining(TrainingTask):
 
     def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
         return TrainingRow(head_and_tail(row.row, limit), row.label)
-
-    def item(self, fields: Mapping[str, Any]) -> Any:
-        return ClassificationItem(**fields)
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
         pairs = zip(sentences[:8], sentences[8:16], strict=True)
@@ -163,7 +141,3 @@ def head_and_tail(row: Row, limit: int) -> Row:
 def joined_text(item: ClassificationItem) -> str:
     """The text, and that of a pair after it."""
     return item.text if item.text_pair is None else f"{item.text}\n{item.text_pair}"
-
-
-def fields_of(item: ClassificationItem) -> dict[str, str]:
-    return {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}

@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from app.core.manifest import Graph
 from app.runtime.layout import plan, to_tensors
-from scripts.tasks.spec import TrainingRow, TrainingTask
+from scripts.tasks.heads import HeadTask
+from scripts.tasks.spec import TrainingRow
 
 SORTED_BATCHES = 100
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
@@ -30,7 +31,7 @@ class Collator:
 
     def __init__(
         self,
-        task: TrainingTask,
+        task: HeadTask,
         graph: Graph,
         epoch_tokens: Sequence[int],
         seed: int = 0,

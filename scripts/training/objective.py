@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from app.core.errors import InvalidSettings
 from scripts.export.layouts import head_logits, padded_graph
+from scripts.tasks.heads import HeadTask
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator
 from scripts.training.evaluation import BUDGET, token_batches
@@ -24,7 +25,7 @@ SINGLE = "single_label_classification"
 class Objective:
     """Called with a model and a batch, gives its loss, a mean over the batch's decisions, and its outputs."""
 
-    def __init__(self, recipe: Recipe, task: TrainingTask, config: Any, rows: Sequence[TrainingRow]) -> None:
+    def __init__(self, recipe: Recipe, task: HeadTask, config: Any, rows: Sequence[TrainingRow]) -> None:
         """
         Raises:
             InvalidSettings: the recipe asks for what this head's loss does not have.
@@ -51,6 +52,10 @@ class Objective:
             share = self._recipe.teacher_share
             loss = (1 - share) * loss + share * self._teacher_loss(logits, teacher)
         return loss, outputs
+
+    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
+        """How many of how many decisions of a batch are right."""
+        return self._task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels.cpu().numpy())
 
     def _labels_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         weights = None if self._weights is None else self._weights.to(logits.device)
@@ -105,7 +110,7 @@ def _balanced(count: int, num_rows: int, num_labels: int, is_multi: bool) -> flo
 
 def kind_of(task: TrainingTask, config: Any) -> str:
     """The problem type of transformers, or empty where the task has a loss of its own."""
-    if task.has_own_loss:
+    if not isinstance(task, HeadTask) or task.has_own_loss:
         return ""
     return getattr(config, "problem_type", None) or SINGLE
 
@@ -129,7 +134,7 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
         model: a transformers model with the task's head.
         rows: with their labels, as for training; at least one.
     """
-    if task.has_decoder:
+    if not isinstance(task, HeadTask):
         return mean_token_loss(model, rows)
     model = model.float().eval()
     collate = Collator(task, padded_graph(model, task.output_axis), ())
@@ -144,7 +149,7 @@ def mean_loss(task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> fl
     return total / num_decisions
 
 
-def _forward(task: TrainingTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
+def _forward(task: HeadTask, model: Any, feed: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
     if not task.has_own_loss:
         outputs = model(**feed)
         return outputs["loss"], outputs

@@ -77,7 +77,8 @@ class HooperTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, outputs = self._setup.objective(model, inputs)
-        vars(self.state)["hooper_correct"] = self._setup.num_correct(outputs, inputs["labels"])  # read by TrainingProgress
+        # read by TrainingProgress
+        vars(self.state)["hooper_correct"] = self._setup.objective.num_correct(outputs, inputs["labels"])
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from app.core.errors import InvalidSettings
-from scripts.export.layouts import head_logits, padded_graph
+from scripts.export.layouts import padded_graph
+from scripts.tasks.heads import HeadTask
 from scripts.tasks.spec import TrainingRow, TrainingTask
 from scripts.training.data_loader import Collator, LengthGroups
 from scripts.training.objective import Objective
@@ -18,7 +19,7 @@ from scripts.training.pretrained import longest_input, usual_length
 from scripts.training.processes import num_processes
 from scripts.training.recipe import NEW, Recipe
 from scripts.training.seq2seq.batches import Seq2SeqCollator, TokenBatches, collator_of
-from scripts.training.seq2seq.objective import Seq2SeqObjective, num_correct, shapes_of
+from scripts.training.seq2seq.objective import Seq2SeqObjective, shapes_of
 from scripts.training.small_data import default_epochs as probe_epochs
 
 MICRO_BATCH_TOKENS = 4096
@@ -74,10 +75,6 @@ class TrainingSetup:
         """Tokens that the model reads of it."""
         return row.num_tokens
 
-    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
-        """How many of how many decisions of a batch are right."""
-        return self.task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels.cpu().numpy())
-
 
 @dataclass(frozen=True)
 class Seq2SeqSetup(TrainingSetup):
@@ -113,16 +110,13 @@ class Seq2SeqSetup(TrainingSetup):
         """Of its source and its target."""
         return row.row.num_tokens + len(row.label)
 
-    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
-        return num_correct(outputs.logits.detach(), labels)
-
 
 def set_up_training(recipe: Recipe, task: TrainingTask, model: Any, rows: Sequence[TrainingRow]) -> TrainingSetup:
     """
     Raises:
         InvalidSettings: the recipe asks for what this model, this data or so many processes cannot do.
     """
-    if task.has_decoder:
+    if not isinstance(task, HeadTask):
         return _set_up_seq2seq(recipe, task, model, rows)
     objective = Objective(recipe, task, model.config, rows)
     graph = padded_graph(model, task.output_axis)

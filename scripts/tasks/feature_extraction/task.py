@@ -12,26 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from app.core.errors import InvalidSettings
-from app.core.fields import FieldSpec
 from app.core.manifest import Manifest
 from app.core.types import Row
 from app.data import Record
+from app.tasks.feature_extraction.spec import SPEC as SERVED
 from app.tasks.feature_extraction.task import (
     EmbedItem,
     EmbedOptions,
-    FeatureExtraction,
     Similarities,
     SimilarityItem,
     cosine,
     unit,
 )
-from app.tasks.manifest_options import checked_options
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.feature_extraction.modules import LayerSpec, SentenceModules, find_modules, plain_modules
 from scripts.tasks.feature_extraction.pairs import FIELDS, SCORE, PairColumns, group_of, looks_like_pairs, text_numbers
 from scripts.tasks.feature_extraction.retrieval import DEPTHS, Search, retrieval_metrics, search
-from scripts.tasks.spec import Axis, CheckpointParts, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.heads import HeadTask
+from scripts.tasks.spec import CheckpointParts, Prepared, ReportInput, TrainingRow
 from scripts.tasks.text_regression import correlation, ranks
 from scripts.tasks.texts import head_and_tail
 from scripts.training.columns import TableSample
@@ -74,19 +73,19 @@ class EmbeddingMetrics(NamedTuple):
     """Mean reciprocal rank of the partner, over all places."""
 
 
-class FeatureExtractionTask(TrainingTask):
+class FeatureExtractionTask(HeadTask):
     """Satisfies `TrainingTask`. An example is a text and its partner, perhaps with a negative; its target is how alike the two
     are, from 0 to 1, or None where they belong together."""
 
-    name = "feature-extraction"
+    served = SERVED
     api_module = "text_embedder"
     metrics_type = EmbeddingMetrics
-    output_axis: Axis = "row"
     auto_class = "AutoModel"
     heads: tuple[str, ...] = ()
     optional_weights = ("pooler.",)
     headless = "to publish the mean of its tokens' vectors"
-    fields: Mapping[str, FieldSpec] = FIELDS
+    fields = FIELDS
+    golden_texts = SAMPLE_TEXTS
     label_field = SCORE
     has_own_loss = True
     compares_examples = True
@@ -132,12 +131,6 @@ class FeatureExtractionTask(TrainingTask):
         _, notes = super().checkpoint_options(config, labels)
         return dict(config.hooper_task_options), notes
 
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> FeatureExtraction:
-        return FeatureExtraction(tokenizer, **checked_options(FeatureExtraction, task_options))
-
-    def serving_options(self) -> EmbedOptions:
-        return EmbedOptions()
-
     # items
 
     def item(self, fields: Mapping[str, Any]) -> EmbedItem | SimilarityItem:
@@ -149,12 +142,6 @@ class FeatureExtractionTask(TrainingTask):
         if not isinstance(item, SimilarityItem):
             return {"text": item.text}
         return dict(zip(FIELDS, [item.source_sentence, *item.sentences], strict=False))
-
-    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text} for text in texts]
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         return PairColumns.of(recipe, records, is_scaled=False).parse
@@ -175,9 +162,6 @@ class FeatureExtractionTask(TrainingTask):
 
     def group(self, example: Example) -> str:
         return group_of(example)
-
-    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -277,16 +261,8 @@ class FeatureExtractionTask(TrainingTask):
             return _wrong_neighbours(search(answers, examples), examples, limit)
         errors = _rank_errors([answers[row] for row in scored], [examples[row] for row in scored])
         return [
-            {
-                "where": example.where,
-                "fields": {"text": example.item.source_sentence, "text_pair": example.item.sentences[0]},
-                "right": self.label_texts(example),
-                "guessed": self.answer_texts(answers[scored[index]], {}),
-                "loss": round(float(errors[index]), 4),
-                "words": [],
-            }
+            evaluated.error(scored[index], loss=round(float(errors[index]), 4))
             for index in np.argsort(-errors, kind="stable")[:limit]
-            for example in [examples[scored[index]]]
         ]
 
     def distance(self, answer: Any, other: Any) -> float:

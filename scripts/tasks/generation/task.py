@@ -13,7 +13,6 @@ import numpy as np
 
 from app.core.manifest import Decoder
 from app.data import Record
-from app.tasks.base import Task
 from app.tasks.generation import GeneratedText
 from app.tasks.sentences import LANGUAGE
 from app.tasks.tokenizer import Tokenizer
@@ -82,16 +81,13 @@ class GenerationTraining(WritingTask):
 
     # model
 
-    def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
-
     def serving_task(
         self,
         tokenizer: Tokenizer,
         task_options: Mapping[str, Any],
         decoder: Decoder | None = None,
         target: Tokenizer | None = None,
-    ) -> Task[Any, Any, Any]:
+    ) -> Any:
         """
         Args:
             tokenizer: of the sources; a `PairTokenizer` knows the rest.
@@ -144,15 +140,6 @@ class GenerationTraining(WritingTask):
     def first_labels(self, task: Any, task_options: Mapping[str, Any]) -> Sequence[int]:
         """Tokens that a target begins with."""
         return ()
-
-    def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
-        raise NotImplementedError("a model that writes has a collator of its own")
-
-    def crop(self, row: TrainingRow, limit: int, generator: random.Random) -> TrainingRow:
-        raise NotImplementedError("a model that writes reads whole sources in each epoch")
-
-    def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
-        raise NotImplementedError("a model that writes counts its tokens itself")
 
     # evaluation, card and report
 
@@ -229,18 +216,8 @@ class GenerationTraining(WritingTask):
 
     def worst_errors(self, evaluated: ReportInput, limit: int) -> list[dict[str, Any]]:
         scores = self._scores(evaluated)
-        return [
-            {
-                "where": example.where,
-                "fields": {"text": example.item.text},
-                "right": self.label_texts(example),
-                "guessed": self.answer_texts(evaluated.predictions.answers[index], {}),
-                self.primary_metric: round(float(scores[index]), 2),
-                "words": [],
-            }
-            for index in np.argsort(scores, kind="stable")[:limit]
-            for example in [evaluated.examples[index]]
-        ]
+        order = np.argsort(scores, kind="stable")[:limit]
+        return [evaluated.error(index, (), **{self.primary_metric: round(float(scores[index]), 2)}) for index in order]
 
     def _scores(self, evaluated: ReportInput) -> np.ndarray:
         texts = [answer.text for answer in evaluated.predictions.answers]

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from app.core.errors import InvalidInput, InvalidSettings
-from app.core.fields import FieldSpec
 from app.core.types import Row, RowOutput
 from app.data import Record
 from app.tasks.base import Encoded
-from app.tasks.manifest_options import checked_options
 from app.tasks.question_answering.spec import SPEC as SERVED
 from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
+from scripts.tasks.heads import IGNORED, HeadTask
 from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
-from scripts.tasks.spec import IGNORED, Axis, Calibration, Prepared, ReportInput, TrainingRow, TrainingTask
+from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingRow
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, by_source, load, normalized
 from scripts.training.data_checks import check_texts
@@ -75,17 +74,15 @@ class AnswerMetrics(NamedTuple):
     """Percent of overlap in words, averaged over the questions."""
 
 
-class QuestionAnsweringTraining(TrainingTask):
+class QuestionAnsweringTraining(HeadTask):
     """Satisfies `TrainingTask`. An example's target is a tuple of `Gold`, empty where the context has no answer."""
 
-    name = "question-answering"
+    served = SERVED
     api_module = "question_answering"
     metrics_type = AnswerMetrics
-    output_axis: Axis = "token"
     auto_class = "AutoModelForQuestionAnswering"
     has_own_loss = True
     heads: tuple[str, ...] = ("ForQuestionAnswering",)
-    fields: Mapping[str, FieldSpec] = SERVED.fields
     label_field = ANSWERS
     long_field = "context"
     length_metric = "F1"
@@ -126,12 +123,6 @@ class QuestionAnsweringTraining(TrainingTask):
 
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return {"num_labels": 2}
-
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> QuestionAnswering:
-        return QuestionAnswering(tokenizer, **checked_options(QuestionAnswering, task_options))
-
-    def serving_options(self) -> AnswerOptions:
-        return AnswerOptions()
 
     def loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
         """Cross entropy of start and end against what the annotators chose, by the share of them who chose it.
@@ -239,9 +230,6 @@ class QuestionAnsweringTraining(TrainingTask):
             "by_source": by_source(examples, lambda rows: _figures([answers[i] for i in rows], [examples[i] for i in rows])),
         }
 
-    def item(self, fields: Mapping[str, Any]) -> QuestionItem:
-        return QuestionItem(**fields)
-
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         """From JSON objects with `question` and `context`."""
         try:
@@ -280,15 +268,13 @@ class QuestionAnsweringTraining(TrainingTask):
         scores = [answer.answers[0].score if answer.answers else answer.no_answer_score for answer, _ in pairs]
         order = np.lexsort([-np.array(scores), f1s])
         return [
-            {
-                "where": example.where,
-                "fields": {"question": example.item.question, "context": example.item.context},
-                "right": list(dict.fromkeys(_texts(example))) or [NO_ANSWER],
-                "guessed": [_first(answer) or NO_ANSWER],
-                "score": round(float(scores[index]), 4),
-                "f1": round(float(f1s[index]), 4),
-                "words": [],
-            }
+            evaluated.error(
+                index,
+                right=self.label_texts(example) or [NO_ANSWER],
+                guessed=[_first(answer) or NO_ANSWER],
+                score=round(float(scores[index]), 4),
+                f1=round(float(f1s[index]), 4),
+            )
             for index in order[:limit]
             for answer, example in [pairs[index]]
             if f1s[index] < 1
@@ -322,7 +308,7 @@ class QuestionAnsweringTraining(TrainingTask):
         return list(dict.fromkeys(_texts(example)))
 
 
-SPEC: TrainingTask = QuestionAnsweringTraining()
+SPEC: HeadTask = QuestionAnsweringTraining()
 
 
 def _pairs(evaluated: ReportInput) -> Iterator[tuple[Answers, Example]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from app.tasks.text_classification.task import DEFAULT_THRESHOLD, ClassificationItem
+from app.tasks.text_classification.task import DEFAULT_THRESHOLD
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
 from scripts.tasks.spec import ReportInput
 from scripts.tasks.text_classification import scores as class_scores
@@ -89,24 +89,19 @@ def worst(evaluated: ReportInput, scored: ClassScores, limit: int, num_explained
 
 
 def _error(evaluated: ReportInput, scored: ClassScores, index: int, is_explained: bool) -> dict[str, Any]:
-    example, scores = evaluated.examples[index], scored.scores[index]
+    scores = scored.scores[index]
     indicators = {"right": scored.truth[index], "guessed": scored.predicted[index]}
     # the label that is furthest from where it should be; of one label a text, that which was taken
     off = np.abs(scored.truth[index] - scores) * (scored.predicted[index] != scored.truth[index])
     misled = int(off.argmax()) if scored.multi else int(scores.argmax())
-    return {
-        "where": example.where,
-        "fields": fields_of(example.item),
+    return evaluated.error(
+        index,
+        words_for(evaluated, index, scored.labels[misled]) if is_explained else (),
         **{whose: [scored.labels[int(i)] for i in np.flatnonzero(indicator)] for whose, indicator in indicators.items()},
-        "score": round(float(scores[misled]), 4),
-        "loss": round(float(scored.losses[index]), 4),
-        "target": scored.labels[misled],
-        "words": words_for(evaluated, index, scored.labels[misled]) if is_explained else [],
-    }
-
-
-def fields_of(item: ClassificationItem) -> dict[str, str]:
-    return {"text": item.text} if item.text_pair is None else {"text": item.text, "text_pair": item.text_pair}
+        score=round(float(scores[misled]), 4),
+        loss=round(float(scored.losses[index]), 4),
+        target=scored.labels[misled],
+    )
 
 
 def _calibration(scored: ClassScores) -> dict[str, Any]:
@@ -165,7 +160,7 @@ def _suspects(evaluated: ReportInput, scored: ClassScores) -> Iterator[dict[str,
         example = evaluated.examples[row]
         yield {
             "where": example.where,
-            "fields": fields_of(example.item),
+            "fields": evaluated.training.item_fields(example.item),
             "given": scored.labels[gold[row]],
             "likely": scored.labels[likely],
             "score": round(float(scored.scores[row, likely]), 4),

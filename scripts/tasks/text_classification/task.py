@@ -19,6 +19,7 @@ from app.tasks.base import Encoded
 from app.tasks.fields import LABEL_COLUMNS, POSSIBLE_LABELS, RATING_COLUMNS
 from app.tasks.labels import clean_label
 from app.tasks.text_classification.spec import FIELDS
+from app.tasks.text_classification.spec import SPEC as SERVED
 from app.tasks.text_classification.task import (
     DEFAULT_THRESHOLD,
     Classification,
@@ -28,7 +29,8 @@ from app.tasks.text_classification.task import (
 )
 from app.tasks.tokenizer import Tokenizer
 from app.tasks.zero_shot_classification.entailment import entailment_labels
-from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingTask, checkpoint_labels
+from scripts.tasks.heads import HeadTask, checkpoint_labels
+from scripts.tasks.spec import Calibration, Prepared, ReportInput
 from scripts.tasks.text_classification import report, scores, thresholds
 from scripts.tasks.text_classification.labels import MULTI, NO_LABEL, LabelKind, refuse_identifiers, whole_number
 from scripts.tasks.text_regression import number
@@ -57,7 +59,7 @@ class ClassificationMetrics(NamedTuple):
 class TextClassificationTraining(TextTraining):
     """An example's target is a label, or a tuple of them where a text may have several."""
 
-    name = "text-classification"
+    served = SERVED
     api_module = "text_classifier"
     metrics_type = ClassificationMetrics
     label_field = LABEL_FIELD
@@ -218,7 +220,7 @@ class TextClassificationTraining(TextTraining):
         return list(example.target) if isinstance(example.target, tuple) else [example.target]
 
 
-SPEC: TrainingTask = TextClassificationTraining()
+SPEC: HeadTask = TextClassificationTraining()
 
 
 def _is_multi(task_options: Mapping[str, Any]) -> bool:

@@ -42,7 +42,6 @@ CORRECTED = SourceTargetColumns(Columns({"text": "text", LABEL: "target"}), keep
 class TextGenerationTraining(TextToTextTraining):
     """Satisfies `TrainingTask`. An example's target is what continues its prompt; its figures are those of texts from texts."""
 
-    name = SERVED.name
     served = replace(SERVED, task=ConversationReader)
     api_module = "text_generator"
     has_encoder = False
@@ -128,7 +127,7 @@ class TextGenerationTraining(TextToTextTraining):
         """
         if not isinstance(tokenizer, PairTokenizer):
             raise TypeError(f"completions are read by a PairTokenizer, not by a {type(tokenizer).__name__}")
-        task: ConversationReader = self.serving_task(tokenizer, task_options)  # type: ignore[assignment]
+        task: ConversationReader = self.serving_task(tokenizer, task_options)
         encoded = list(encode_all(task, self.reading_options(), [example.item for example in examples]))
         rows = list(CompletionReader(task, tokenizer.max_target_tokens).rows(examples, encoded))
         if examples and not rows:

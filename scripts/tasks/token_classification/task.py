@@ -15,14 +15,11 @@ from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec, column_key
 from app.core.types import Row
 from app.data import Record
-from app.tasks.manifest_options import checked_options
 from app.tasks.token_classification.spec import SPEC as SERVED
 from app.tasks.token_classification.task import (
     OUTSIDE,
     Entity,
     Key,
-    TagItem,
-    TagOptions,
     TextReading,
     TokenClassification,
     keys_of,
@@ -31,7 +28,8 @@ from app.tasks.token_classification.task import (
 )
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
-from scripts.tasks.spec import Axis, Prepared, ReportInput, TrainingRow, TrainingTask, checkpoint_labels, named_head
+from scripts.tasks.heads import HeadTask, checkpoint_labels, named_head
+from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
 from scripts.tasks.token_classification.spans import (
     ENTITIES,
     TAGS,
@@ -69,16 +67,15 @@ class TagMetrics(NamedTuple):
     f1: float
 
 
-class TokenClassificationTraining(TrainingTask):
+class TokenClassificationTraining(HeadTask):
     """Satisfies `TrainingTask`. An example's target is a tuple of `Span`."""
 
-    name = "token-classification"
+    served = SERVED
     api_module = "token_classifier"
     metrics_type = TagMetrics
-    output_axis: Axis = "token"
     auto_class = "AutoModelForTokenClassification"
     heads: tuple[str, ...] = ("ForTokenClassification",)
-    fields: Mapping[str, FieldSpec] = SERVED.fields
+    golden_texts = SAMPLE_TEXTS
     label_field = FieldSpec(tuple(dict.fromkeys([*TAGS.columns, *ENTITIES.columns])))
     length_metric = "F1"
     primary_metric = "f1"
@@ -131,12 +128,6 @@ class TokenClassificationTraining(TrainingTask):
     def head_config(self, task_options: Mapping[str, Any]) -> dict[str, Any]:
         return named_head(task_options["labels"])
 
-    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> TokenClassification:
-        return TokenClassification(tokenizer, **checked_options(TokenClassification, task_options))
-
-    def serving_options(self) -> TagOptions:
-        return TagOptions()
-
     def fits_head(self, config: Any) -> bool:
         return bool(config.num_labels > 1)
 
@@ -149,7 +140,7 @@ class TokenClassificationTraining(TrainingTask):
     ) -> list[TrainingRow]:
         """One row per window; the label of each token in it."""
         rows: list[TrainingRow] = []
-        task = self.serving_task(tokenizer, task_options)
+        task: TokenClassification = self.serving_task(tokenizer, task_options)
         numbers = {label: number for number, label in enumerate(task.labels)}
         scheme = scheme_of(Counter(task.labels), len(task.labels))
         encoded = encode_all(task, self.serving_options(), [example.item for example in examples])
@@ -208,15 +199,6 @@ class TokenClassificationTraining(TrainingTask):
     def metric_names(self, task_options: Mapping[str, Any]) -> Mapping[str, str]:
         return {"strict_precision": "strict precision", "strict_recall": "strict recall", "strict_f1": "strict F1"}
 
-    def item(self, fields: Mapping[str, Any]) -> TagItem:
-        return TagItem(**fields)
-
-    def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
-        return [{"text": text} for text in recipe.golden or SAMPLE_TEXTS]
-
-    def sample_items(self, texts: Sequence[str], sentences: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"text": text} for text in texts]
-
     def hub_metrics(self) -> list[str]:
         return ["precision", "recall", "f1"]
 
@@ -232,18 +214,16 @@ class TokenClassificationTraining(TrainingTask):
         answers = evaluated.predictions.answers
         wrong = [len(keys_of(answer) ^ _gold(example)) for answer, example in zip(answers, evaluated.examples, strict=True)]
         return [
-            {
-                "where": example.where,
-                "fields": {"text": example.item.text},
-                "right": self.label_texts(example) or ["(no entity)"],
-                "guessed": self.answer_texts(answers[index], {}) or ["(no entity)"],
-                "score": round(float(max((entity.score for entity in answers[index].entities), default=0.0)), 4),
-                "words": [],
-                "entities": {
+            evaluated.error(
+                index,
+                right=self.label_texts(example) or ["(no entity)"],
+                guessed=self.answer_texts(answers[index], {}) or ["(no entity)"],
+                score=round(float(max((entity.score for entity in answers[index].entities), default=0.0)), 4),
+                entities={
                     "true": pieces(example.item.text, example.target),
                     "predicted": pieces(example.item.text, answers[index].entities),
                 },
-            }
+            )
             for index in np.argsort([-count for count in wrong], kind="stable")[:limit]
             if wrong[index]
             for example in [evaluated.examples[index]]
@@ -265,7 +245,7 @@ class TokenClassificationTraining(TrainingTask):
         return [f"{span.label}: {example.item.text[span.start : span.end]}" for span in example.target]
 
 
-SPEC: TrainingTask = TokenClassificationTraining()
+SPEC: HeadTask = TokenClassificationTraining()
 
 
 def prf(pairs: Iterable[Sequence[set[Key]]]) -> dict[str, float]:

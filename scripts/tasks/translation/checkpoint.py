@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.core.fields import FieldSpec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.spec import SPEC as SERVED
 from scripts.tasks.writing import WritingTask, specific_params
@@ -26,8 +25,6 @@ MAX_NAMED = 6
 class TranslationCheckpoints(WritingTask):
     """What is particular to their task options."""
 
-    name = "translation"
-    fields: Mapping[str, FieldSpec] = SERVED.fields
     served = SERVED
 
     def head_sign(self, config: Any, pipeline_tag: str) -> str:

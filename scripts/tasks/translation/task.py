@@ -14,7 +14,6 @@ from app.tasks.tokenizer import Tokenizer
 from app.tasks.translation.languages import base_of, name_of, same_language
 from app.tasks.translation.spec import SPEC as SERVED
 from scripts.tasks.generation.metrics import (
-    TRANSLATION,
     TranslationMetrics,
     bleu,
     bleu_interval,
@@ -43,7 +42,6 @@ SAMPLED = 200
 class TranslationTraining(GenerationTraining, TranslationCheckpoints):
     """Satisfies `TrainingTask`."""
 
-    name = TRANSLATION
     api_module = "translator"
     metrics_type = TranslationMetrics
     served = SERVED

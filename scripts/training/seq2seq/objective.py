@@ -50,6 +50,11 @@ class Seq2SeqObjective:
         outputs = forward(model, inputs)
         return token_loss(outputs.logits, inputs["labels"], self._smoothing), outputs
 
+    def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
+        """How many of how many tokens come first given those before them: for the progress bar only."""
+        inside = labels != IGNORED_LABEL
+        return int(((outputs.logits.detach().argmax(-1) == labels) & inside).sum()), int(inside.sum())
+
 
 def forward(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
     """The model's outputs, fed with the right target; `logits` is (rows, tokens of the labels, vocabulary)."""
@@ -73,12 +78,6 @@ def token_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float = 0.
     return functional.cross_entropy(
         logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED_LABEL, label_smoothing=smoothing
     )
-
-
-def num_correct(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
-    """How many of how many tokens come first given those before them: for the progress bar only."""
-    inside = labels != IGNORED_LABEL
-    return int(((logits.argmax(-1) == labels) & inside).sum()), int(inside.sum())
 
 
 def mean_token_loss(model: Any, rows: Sequence[TrainingRow]) -> float:

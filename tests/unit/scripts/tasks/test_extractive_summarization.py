@@ -14,7 +14,8 @@ from app.core.types import Row
 from app.data import Record
 from app.tasks.extractive_summarization.task import Sentence, Summary, SummaryItem
 from scripts.tasks.extractive_summarization import SummarizationTraining, Target, parse_correction
-from scripts.tasks.spec import IGNORED, Prepared, TrainingRow
+from scripts.tasks.heads import IGNORED
+from scripts.tasks.spec import Prepared, TrainingRow
 from scripts.training.columns import Columns
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions

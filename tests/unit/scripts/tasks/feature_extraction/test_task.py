@@ -6,6 +6,7 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from app.tasks.feature_extraction.task import Embedding, EmbedItem, Similarities
 from scripts.export.eval_data import load_eval_data
 from scripts.tasks.feature_extraction import SPEC
 from scripts.tasks.feature_extraction.task import num_wrong_neighbours
-from scripts.tasks.spec import Prepared, TrainingRow
+from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
 from scripts.training.data import Example
 from scripts.training.pretrained import BaseModel, load_model
 from scripts.training.recipe import Recipe
@@ -60,12 +61,9 @@ def test_pairs_with_a_number_are_judged_by_the_rank_of_their_cosines(tmp_path: P
     assert worst["fields"] == {"text": "a 0", "text_pair": "b"}
 
 
-def _report(answers: list[Similarities], examples: Any) -> Any:
-    class Evaluated:
-        predictions = type("Predictions", (), {"answers": answers})
-
-    Evaluated.examples = examples  # type: ignore[attr-defined]
-    return Evaluated
+def _report(answers: list[Similarities], examples: Any) -> ReportInput:
+    predictions: Any = SimpleNamespace(answers=answers)
+    return ReportInput("", SPEC, {}, None, examples, predictions, None)
 
 
 def test_texts_alone_are_texts_and_a_number_wants_two(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from app.core.errors import InvalidSettings
 from app.core.types import Row
 from app.data import Record
 from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
+from scripts.tasks.heads import IGNORED
 from scripts.tasks.question_answering.answers import Gold, Repair, parse
 from scripts.tasks.question_answering.task import QuestionAnsweringTraining, SpanLabel, labels_of
-from scripts.tasks.spec import IGNORED, TrainingRow
+from scripts.tasks.spec import TrainingRow
 from scripts.training.data import Broken, Example
 from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe

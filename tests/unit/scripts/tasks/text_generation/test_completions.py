@@ -25,7 +25,7 @@ CHAT = "{% for m in messages %}{{ m.content }}</s>\n{% endfor %}{% if add_genera
 
 def rows(prompt: SourceText, target: str, limit: int = 39, **options: object) -> list[TrainingRow]:
     tokenizer = Tokenizer(byte_level_json(), 40)
-    task = TASK.serving_task(tokenizer, options, DECODER)  # type: ignore[call-arg]
+    task = TASK.serving_task(tokenizer, options, DECODER)
     assert isinstance(task, ConversationReader)
     encoded = task.encode([prompt], ContinueOptions(truncation="truncate"))
     return list(CompletionReader(task, limit).rows([Example(prompt, target, "a", "a:1")], encoded))

@@ -36,7 +36,7 @@ def reader(source: str = "") -> ConversationReader:
     decoder = Decoder(
         file="model.onnx", has_encoder=False, num_layers=1, num_heads=1, head_size=8, vocab_size=300, max_length=200
     )
-    task = TASK.serving_task(Tokenizer(byte_level_json(), 200), options, decoder)  # type: ignore[call-arg]
+    task = TASK.serving_task(Tokenizer(byte_level_json(), 200), options, decoder)
     assert isinstance(task, ConversationReader)
     return task
 

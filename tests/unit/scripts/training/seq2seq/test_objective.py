@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from app.core.errors import InvalidSettings
 from scripts.tasks.spec import TrainingRow
 from scripts.training.recipe import Recipe
 from scripts.training.seq2seq.batches import IGNORED_LABEL, collator_of
-from scripts.training.seq2seq.objective import Seq2SeqObjective, likelihood, num_correct, shifted, token_loss
+from scripts.training.seq2seq.objective import Seq2SeqObjective, likelihood, shifted, token_loss
 from tests.support.tiny_causal import model_of, rows_of
 
 LABELS = torch.tensor([[5, 6, 1, IGNORED_LABEL], [7, 1, IGNORED_LABEL, IGNORED_LABEL]])
@@ -32,7 +33,7 @@ def test_padding_changes_no_loss() -> None:
 def test_tokens_that_come_first_are_counted_without_padding() -> None:
     logits = torch.nn.functional.one_hot(LABELS.clamp(min=0), 11).float()
     logits[0, 0] = logits[0, 0].roll(1)
-    assert num_correct(logits, LABELS) == (4, 5)
+    assert Seq2SeqObjective(Recipe()).num_correct(SimpleNamespace(logits=logits), LABELS) == (4, 5)
 
 
 @pytest.mark.parametrize(("key", "value"), [("class_weights", "balanced"), ("teacher", "x"), ("micro_batch", 4), ("freeze", 2)])
