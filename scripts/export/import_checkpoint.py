@@ -32,8 +32,8 @@ from scripts.export.torch_reference import torch_reference
 from scripts.export.verified_graph import VerifiedGraph, describe_layout, evaluation_of, make_graph
 from scripts.export.verify import Reference
 from scripts.tasks import training_task, training_tasks
+from scripts.tasks.generation.task import GenerationTraining
 from scripts.tasks.spec import CheckpointParts, TrainingTask
-from scripts.tasks.writing import WritingTask
 from scripts.training.pretrained import (
     DEFAULT_LIMIT,
     BaseModel,
@@ -135,7 +135,7 @@ def open_writer(name: str, task: TaskName | None = None, max_tokens: int = 0) ->
         return None
     task, choice = _task(_config(source), source, task)
     training = training_task(task)
-    if not isinstance(training, WritingTask):
+    if not isinstance(training, GenerationTraining):
         return None
     return describe_checkpoint(source, training, _model(source, training), choice, max_tokens)
 

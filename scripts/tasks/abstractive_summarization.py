@@ -13,9 +13,8 @@ from app.tasks.fields import SUMMARY_COLUMNS
 from app.tasks.sentences import LANGUAGE, sentences
 from scripts.tasks.generation.metrics import mean_interval, row_rouge
 from scripts.tasks.generation.pairs import SourceTargetColumns
-from scripts.tasks.generation.task import GenerationTraining, RowMetrics, written
+from scripts.tasks.generation.task import GenerationTraining, RowMetrics, specific_params, written
 from scripts.tasks.spec import TrainingTask
-from scripts.tasks.writing import specific_params
 from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
 

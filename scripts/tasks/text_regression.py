@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
@@ -257,7 +258,7 @@ def _metrics(predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         "rmse": round(float(np.sqrt((errors**2).mean())), 4),
         "mae": round(float(np.abs(errors).mean()), 4),
         "pearson": round(correlation(predicted, true), 4),
-        "spearman": round(correlation(ranks(predicted), ranks(true)), 4),
+        "spearman": round(correlation(rankdata(predicted), rankdata(true)), 4),
         "rows": len(true),
     }
 
@@ -266,13 +267,6 @@ def correlation(values: np.ndarray, others: np.ndarray) -> float:
     """0 where one of them does not vary."""
     varies = len(values) > 1 and np.ptp(values) > 0 and np.ptp(others) > 0
     return float(np.corrcoef(values, others)[0, 1]) if varies else 0.0
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return ranks
 
 
 def _worst(evaluated: ReportInput, limit: int, num_explained: int) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder, refusals_told
 from scripts.training.seq2seq import models as seq2seq
 from scripts.training.seq2seq.generate import make_judge
-from scripts.training.seq2seq.perplexity import measure_perplexity
+from scripts.training.seq2seq.objective import measure_perplexity
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 from scripts.training.small_data import begin_with_probe, resolved
 from scripts.training.trainer import Judge

@@ -14,8 +14,8 @@ import torch
 import transformers
 
 from scripts.export.eval_data import SENTENCES
+from scripts.tasks.generation.task import GenerationTraining
 from scripts.tasks.spec import TrainingTask
-from scripts.tasks.writing import WritingTask
 
 LANGUAGES = (">>deu<<", ">>fra<<")
 SHAPE = {
@@ -101,7 +101,7 @@ def _saved(kind: Any, config: Any, folder: Path, generation: Mapping[str, Any]) 
 
 
 def writer_options(training: TrainingTask, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
-    assert isinstance(training, WritingTask)
+    assert isinstance(training, GenerationTraining)
     return training.writer_options(config, tokenizer)
 
 

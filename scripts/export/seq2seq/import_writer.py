@@ -29,7 +29,7 @@ from scripts.export.seq2seq.source_encoder import Known
 from scripts.export.seq2seq.steps import NUM_TEXTS, ComputedReference, Graphs, StepReference, different_rows, open_engine
 from scripts.export.seq2seq.tokenizers import WriterTokenizer, writer_tokenizer
 from scripts.export.verified_graph import VerifiedGraph
-from scripts.tasks.writing import WritingTask
+from scripts.tasks.generation.task import GenerationTraining
 from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.pretrained import DEFAULT_LIMIT, SERVED, BaseModel, longest_of_tokenizer
 
@@ -48,7 +48,7 @@ class WriterCheckpoint:
     """A torch model that writes, and what the service needs to know of it."""
 
     source: BaseModel
-    training: WritingTask
+    training: GenerationTraining
     model: Any
     tokenizer: WriterTokenizer
     max_tokens: int
@@ -70,7 +70,9 @@ class WriterCheckpoint:
         return self.training.serving_task(self.reader(), self.task_options, decoder, target)
 
 
-def describe_checkpoint(source: BaseModel, training: WritingTask, model: Any, choice: str, max_tokens: int) -> WriterCheckpoint:
+def describe_checkpoint(
+    source: BaseModel, training: GenerationTraining, model: Any, choice: str, max_tokens: int
+) -> WriterCheckpoint:
     """
     Args:
         source: where the checkpoint lies.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
@@ -31,7 +32,7 @@ from scripts.tasks.feature_extraction.pairs import FIELDS, SCORE, PairColumns, g
 from scripts.tasks.feature_extraction.retrieval import DEPTHS, Search, retrieval_metrics, search
 from scripts.tasks.heads import HeadTask
 from scripts.tasks.spec import CheckpointParts, Prepared, ReportInput, TrainingRow
-from scripts.tasks.text_regression import correlation, ranks
+from scripts.tasks.text_regression import correlation
 from scripts.tasks.texts import head_and_tail
 from scripts.training.columns import TableSample
 from scripts.training.data import Example, Parse, by_source, load
@@ -229,8 +230,8 @@ class FeatureExtractionTask(HeadTask):
         if not scored:
             scores: np.ndarray = 1 / search(answers, examples).ranks
             return scores
-        predicted = _standardized(ranks(np.array([answers[row].scores[0] for row in scored])))
-        products = predicted * _standardized(ranks(np.array([examples[row].target for row in scored])))
+        predicted = _standardized(rankdata(np.array([answers[row].scores[0] for row in scored])))
+        products = predicted * _standardized(rankdata(np.array([examples[row].target for row in scored])))
         scores = np.full(len(examples), products.mean())
         scores[scored] = products
         return scores
@@ -378,8 +379,8 @@ def _standardized(values: np.ndarray) -> np.ndarray:
 
 def _rank_errors(answers: Sequence[Any], examples: Sequence[Example]) -> np.ndarray:
     """How far each pair's rank by its cosine lies from that by its number, as a part of all ranks."""
-    predicted = ranks(np.array([answer.scores[0] for answer in answers]))
-    true = ranks(np.array([example.target for example in examples]))
+    predicted = rankdata(np.array([answer.scores[0] for answer in answers]))
+    true = rankdata(np.array([example.target for example in examples]))
     errors: np.ndarray = np.abs(predicted - true) / max(1, len(true) - 1)
     return errors
 
@@ -390,7 +391,7 @@ def _metrics(answers: Sequence[Any], examples: Sequence[Example]) -> dict[str, A
     if scored:
         predicted = np.array([answers[row].scores[0] for row in scored])
         true = np.array([examples[row].target for row in scored])
-        metrics["spearman"] = round(correlation(ranks(predicted), ranks(true)), 4)
+        metrics["spearman"] = round(correlation(rankdata(predicted), rankdata(true)), 4)
         metrics["pearson"] = round(correlation(predicted, true), 4)
     others = sorted(set(range(len(examples))) - set(scored))
     if others:

@@ -21,8 +21,7 @@ from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.generation.checks import CheckedText, check_written
 from scripts.tasks.generation.metrics import Interval
 from scripts.tasks.generation.pairs import SourceTargetColumns, choose_pairs
-from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
-from scripts.tasks.writing import WritingTask
+from scripts.tasks.spec import Prepared, ReportInput, TrainingRow, TrainingTask
 from scripts.training.columns import LABEL, describe
 from scripts.training.data import Dataset, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
@@ -48,10 +47,24 @@ class RowMetrics:
     """Of the headline's figures, where 95 % of them lie for as many rows drawn anew."""
 
 
-class GenerationTraining(WritingTask):
+GOLDEN_TEXTS = (
+    "The old library burned down in 1897.",
+    "A new library opened in 1903, and a museum was added in 1911.",
+    "Where can I find the opening hours?",
+    "Please send the invoice to the address below before Friday.",
+)
+
+
+class GenerationTraining(TrainingTask):
     """An example's target is the text to be written."""
 
     has_decoder = True
+    has_encoder = True
+    """Whether one reads the text; without, the decoder goes on from it."""
+    auto_class = "AutoModelForSeq2SeqLM"
+    heads: tuple[str, ...] = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
+    optional_weights: tuple[str, ...] = ("final_logits_bias",)
+    golden_texts: Sequence[str] = GOLDEN_TEXTS
     is_translation = False
     has_names = True
     """Whether words in capitals are names, so that a text which has others than its source is to be looked at."""
@@ -80,6 +93,20 @@ class GenerationTraining(WritingTask):
         return choose_pairs(self.fields["text"], self.label_field, recipe, records, self.is_translation)
 
     # model
+
+    @abstractmethod
+    def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+        """Task options of a checkpoint, and notes on them.
+
+        Args:
+            config: of transformers.
+            tokenizer: transformers' own.
+        """
+
+    def head_refusal(self, config: Any, is_named: bool) -> str:
+        from scripts.export.seq2seq.families import refusal  # needs torch, which judging a published model does not
+
+        return refusal(config)
 
     def serving_task(
         self,
@@ -250,6 +277,11 @@ def from_memory(train: Sequence[Example], examples: Sequence[Example]) -> list[G
         cosines = vectorizer.transform([example.item.text for example in examples[start : start + 256]]) @ sources.T
         nearest += np.asarray(cosines.argmax(axis=1)).ravel().tolist()
     return [written(str(known[index].target)) for index in nearest]
+
+
+def specific_params(config: Any) -> dict[str, dict[str, Any]]:
+    """What a checkpoint says of the tasks of transformers' pipelines that it is for."""
+    return dict(getattr(config, "task_specific_params", None) or {})
 
 
 def language_of(task_options: Mapping[str, Any]) -> str:

@@ -6,8 +6,6 @@ the prefixes of BIO, IOB1, BIOES or BILOU, or none.
 
 from __future__ import annotations
 
-import ast
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import Any, Literal
 from app.core.errors import InvalidSettings
 from app.core.fields import FieldSpec
 from app.data import Record
-from app.data.cells import plain
+from app.data.cells import literal, plain
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.token_classification.spec import SPEC as SERVED
 from app.tasks.token_classification.task import OUTSIDE, TaggedLabel, TagItem, goes_on, label_parts
@@ -156,15 +154,8 @@ def _items(cell: Any) -> list[Any] | None:
     if isinstance(cell, str):
         if not cell.strip().startswith(("[", "(")):
             return cell.split()
-        for read in (json.loads, ast.literal_eval):
-            try:
-                cell = read(cell)
-                break
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                continue
-    if hasattr(cell, "tolist"):
-        cell = cell.tolist()
-    return list(cell) if isinstance(cell, list | tuple) else None
+        cell = literal(cell)
+    return cell if isinstance(cell, list) else None
 
 
 def spans_of(tokens: Sequence[str], tags: Sequence[str]) -> Iterator[Span]:

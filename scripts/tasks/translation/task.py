@@ -1,7 +1,8 @@
-"""Translation offline: columns named by languages, BLEU and chrF."""
+"""Translation offline: columns named by languages, where checkpoints put the languages, BLEU and chrF."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,8 @@ from scripts.tasks.generation.metrics import (
     row_chrf,
 )
 from scripts.tasks.generation.pairs import TRANSLATIONS, PairText, SourceTargetColumns, language_columns
-from scripts.tasks.generation.task import GenerationTraining, RowMetrics, language_of
+from scripts.tasks.generation.task import GenerationTraining, RowMetrics, language_of, specific_params
 from scripts.tasks.spec import Prepared, TrainingRow, TrainingTask
-from scripts.tasks.translation.checkpoint import TranslationCheckpoints
 from scripts.training.columns import TableSample
 from scripts.training.data import Dataset, Example
 from scripts.training.recipe import Recipe
@@ -37,9 +37,19 @@ SOURCE = FieldSpec(("source", "src", "source text", "text", "sentence"))
 TARGET = FieldSpec(("target", "tgt", "trg", "translation", "target text", "reference"), description="translation")
 MOSTLY = 0.5
 SAMPLED = 200
+CODES: Mapping[str, str] = {
+    "MarianTokenizer": r">>(.+)<<",
+    "M2M100Tokenizer": r"__(\w+)__",
+    "NllbTokenizer": r"([a-z]{3}_[A-Z][a-z]{3})",
+    "MBartTokenizer": r"([a-z]{2}_[A-Z]{2})",
+    "MBart50Tokenizer": r"([a-z]{2}_[A-Z]{2})",
+}
+"""Of each tokenizer, the tokens that stand for languages, and the code in them."""
+PREFIXED = re.compile(r"translation_([a-z]+)_to_([a-z]+)")
+MAX_NAMED = 6
 
 
-class TranslationTraining(GenerationTraining, TranslationCheckpoints):
+class TranslationTraining(GenerationTraining):
     """Satisfies `TrainingTask`."""
 
     api_module = "translator"
@@ -58,6 +68,57 @@ class TranslationTraining(GenerationTraining, TranslationCheckpoints):
             return 0.95
         found = language_columns(table)
         return 0.95 if len(found) == 2 and all(table[name].is_free_text for name in found) else 0.0
+
+    def head_sign(self, config: Any, pipeline_tag: str) -> str:
+        if pipeline_tag == "translation":
+            return "its card says that it translates"
+        if config.model_type in ("marian", "m2m_100"):
+            return f"models of {config.model_type} translate"
+        return "its tokenizer knows languages" if config.model_type == "mbart" else ""
+
+    def is_unlikely_head(self, config: Any) -> bool:
+        return True
+
+    def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
+        """The languages, and where their tokens stand; see `Translation` for what each option means."""
+        name = type(tokenizer).__name__.removesuffix("Fast")
+        if name not in CODES:
+            return self._prefixed(config)
+        tokens = _language_tokens(tokenizer, CODES[name])
+        if name == "MarianTokenizer":
+            return self._marian(tokenizer, tokens)
+        places = _places(name, tokenizer)
+        options = {"sources": [*tokens], "targets": [*tokens], "language_tokens": tokens, **places}
+        usual = _usual_target(config, tokenizer, tokens)
+        if usual:
+            options["target"] = usual
+        source = _told(tokenizer, "src_lang", tokens)
+        if source:
+            options["source"] = source
+        notes = [f"it knows {len(tokens)} languages: {_named([*tokens])}"]
+        if usual:
+            notes.append(f"a request that names no target gets {name_of(usual)} ({usual})")
+        return options, notes
+
+    def _marian(self, tokenizer: Any, tokens: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+        options = {name: code for name in ("source", "target") if (code := getattr(tokenizer, f"{name}_lang", None))}
+        if not tokens:
+            return options, []
+        options.pop("target", None)  # of all that it knows, none is more usual
+        options |= {"targets": [*tokens], "language_tokens": tokens, "target_place": "source"}
+        return options, [f"it translates into {len(tokens)} languages: {_named([*tokens])}"]
+
+    def _prefixed(self, config: Any) -> tuple[dict[str, Any], list[str]]:
+        """As T5 says it: a sentence before the text."""
+        prefixes = {
+            f"{pair[1]} {pair[2]}": params["prefix"]
+            for name, params in specific_params(config).items()
+            if (pair := PREFIXED.fullmatch(name)) and params.get("prefix")
+        }
+        if not prefixes:
+            return {}, ["which languages it is for is not known: requests cannot name any"]
+        sources, targets = (list(dict.fromkeys(pair.split()[place] for pair in prefixes)) for place in (0, 1))
+        return {"sources": sources, "targets": targets, "prefixes": prefixes}, []
 
     def pair_options(self, recipe: Recipe, columns: SourceTargetColumns, dataset: Dataset) -> dict[str, Any]:
         source, target = columns.languages
@@ -173,3 +234,36 @@ def _are_sentences(dataset: Dataset, source: str) -> bool:
     language = base_of(source) or LANGUAGE
     single = [len(sentences(example.item.text, language)) <= 1 for example in sample]
     return sum(single) >= MOSTLY * len(single)
+
+
+def _language_tokens(tokenizer: Any, pattern: str) -> dict[str, str]:
+    """Code to token, by the token's id."""
+    known = getattr(tokenizer, "lang_token_to_id", None) or tokenizer.get_vocab()  # M2M100's are in no vocabulary
+    vocabulary = sorted(known.items(), key=lambda entry: entry[1])
+    pairs = ((re.fullmatch(pattern, token), token) for token, _ in vocabulary)
+    return {match[1]: token for match, token in pairs if match}
+
+
+def _places(name: str, tokenizer: Any) -> dict[str, str]:
+    if name == "MBartTokenizer":
+        return {"source_place": "last", "target_place": "start"}
+    is_old = name == "NllbTokenizer" and getattr(tokenizer, "legacy_behaviour", False)
+    return {"source_place": "last" if is_old else "first", "target_place": "first_written"}
+
+
+def _usual_target(config: Any, tokenizer: Any, tokens: Mapping[str, str]) -> str:
+    """What the checkpoint starts with or writes first where nothing is said, as those for one pair do; else nothing."""
+    codes = {tokenizer.convert_tokens_to_ids(token): code for code, token in tokens.items()}
+    first = (getattr(config, "forced_bos_token_id", None), getattr(config, "decoder_start_token_id", None))
+    found = next((codes[number] for number in first if number in codes), "")
+    return found or _told(tokenizer, "tgt_lang", tokens)
+
+
+def _told(tokenizer: Any, name: str, tokens: Mapping[str, str]) -> str:
+    """A language that tokenizer_config.json names: transformers itself takes one where it names none."""
+    code = tokenizer.init_kwargs.get(name)
+    return code if code in tokens else ""
+
+
+def _named(codes: list[str]) -> str:
+    return ", ".join(codes[:MAX_NAMED]) + (", …" if len(codes) > MAX_NAMED else "")

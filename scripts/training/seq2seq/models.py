@@ -26,7 +26,7 @@ from scripts.export.seq2seq.generation import decoder_fields
 from scripts.export.seq2seq.graphs import DECODER, describe_decoder
 from scripts.export.seq2seq.tokenizers import writer_tokenizer
 from scripts.tasks import training_task, training_tasks
-from scripts.tasks.writing import WritingTask
+from scripts.tasks.generation.task import GenerationTraining
 from scripts.training.data import Example
 from scripts.training.pretrained import (
     SERVED,
@@ -85,7 +85,7 @@ def _is_published(name: str) -> InvalidSettings:
 
 def _has_encoder(task: str) -> bool:
     training = training_task(task)
-    return not isinstance(training, WritingTask) or training.has_encoder
+    return not isinstance(training, GenerationTraining) or training.has_encoder
 
 
 def _needs_base(task: str, has_encoder: bool) -> InvalidSettings:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 from app.core.errors import InvalidSettings
 from app.core.manifest import Decoder
@@ -22,6 +23,7 @@ from scripts.training.data import Example
 from scripts.training.recipe import Recipe, recipe_of
 from scripts.training.records import read_records
 from scripts.training.seq2seq.tokenizer import PairTokenizer
+from tests.support.tiny_translators import tokenizer_of, writer_options
 from tests.support.tiny_writer import EOS, unigram_json
 
 DECODER = Decoder(
@@ -125,3 +127,28 @@ def test_a_model_from_nothing_has_defaults_of_its_own() -> None:
 def test_keys_of_pairs_are_refused_elsewhere() -> None:
     with pytest.raises(InvalidSettings, match=r"source_column is for .*translation.*, not for text-classification"):
         recipe_of({"data": ["a"], "source_column": "x"})
+
+
+def test_nllb_reads_the_source_first_and_in_its_older_form_last() -> None:
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "deu_Latn", "eng_Latn", "abc_def"]
+    options, notes = writer_options(TASK, transformers.M2M100Config(), tokenizer_of("NllbTokenizerFast", tokens))
+    assert options == {
+        "sources": ["deu_Latn", "eng_Latn"], "targets": ["deu_Latn", "eng_Latn"],
+        "language_tokens": {"deu_Latn": "deu_Latn", "eng_Latn": "eng_Latn"}, "source_place": "first",
+        "target_place": "first_written",
+    }  # fmt: skip
+    assert notes == ["it knows 2 languages: deu_Latn, eng_Latn"]
+    old = tokenizer_of("NllbTokenizerFast", tokens, legacy_behaviour=True, init_kwargs={"src_lang": "deu_Latn"})
+    options, _ = writer_options(TASK, transformers.M2M100Config(), old)
+    assert (options["source_place"], options["source"]) == ("last", "deu_Latn")
+
+
+def test_mbart_starts_with_the_target_and_its_successor_writes_it_first() -> None:
+    tokens = ["<s>", "</s>", "en_XX", "ro_RO", "x_y"]
+    config = transformers.MBartConfig(decoder_start_token_id=3)
+    options, notes = writer_options(TASK, config, tokenizer_of("MBartTokenizerFast", tokens))
+    assert (options["source_place"], options["target_place"], options["target"]) == ("last", "start", "ro_RO")
+    assert notes[1] == "a request that names no target gets Romanian (ro_RO)"
+    config = transformers.MBartConfig(decoder_start_token_id=1, forced_bos_token_id=2)
+    options, _ = writer_options(TASK, config, tokenizer_of("MBart50TokenizerFast", tokens))
+    assert (options["source_place"], options["target_place"], options["target"]) == ("first", "first_written", "en_XX")

@@ -10,8 +10,8 @@ from app.tasks.text_generation.task import ContinueOptions
 from app.tasks.tokenizer import Tokenizer
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.text_generation import SPEC as TASK
-from scripts.tasks.text_generation.completions import CompletionReader
 from scripts.tasks.text_generation.conversations import Conversation, ConversationReader
+from scripts.tasks.text_generation.task import CompletionReader
 from scripts.training.data import Example
 from tests.support.writing import byte_level_json
 

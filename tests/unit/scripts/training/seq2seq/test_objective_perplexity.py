@@ -11,8 +11,7 @@ from scripts.export.formatting import describe_perplexity
 from scripts.tasks.text_generation import SPEC as TASK
 from scripts.training.data import Example
 from scripts.training.seq2seq.models import decoder_of
-from scripts.training.seq2seq.objective import mean_token_loss
-from scripts.training.seq2seq.perplexity import measure_perplexity
+from scripts.training.seq2seq.objective import mean_token_loss, measure_perplexity
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 from tests.support.tiny_causal import model_of
 from tests.support.tiny_writer import unigram_json
