@@ -20,12 +20,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
-from app.core.errors import HooperError, InvalidInput, InvalidSettings
-from app.data import InputSchema, Record
-from app.data.cells import is_missing, plain
-from app.tasks.base import refuse_text
+from app.core.errors import InvalidSettings
+from app.data import Record
+from app.data.cells import plain
 from app.tasks.tokenizer import Tokenizer
-from hooper.inputs import read_inputs
+from hooper.examples import labels_of, texts_of
 from scripts.export.formatting import say
 from scripts.export.torch_reference import TorchRunner
 from scripts.tasks import text_classification, text_regression
@@ -50,8 +49,6 @@ ELSEWHERE = frozenset(
     }
 )  # fmt: skip
 """Recipe keys that `fit` and `save` are given otherwise, or that are about files."""
-LISTS = (list, tuple, set, frozenset, np.ndarray)
-"""What may hold the labels of a row that may have several."""
 OWN: Mapping[str, Any] = {"split": 1.0, "runs": None, "warm_start": False, "verbose": False}
 """Parameters that are no keys, or have another default here: `fit` learns from every row, and leaves nothing behind."""
 
@@ -280,27 +277,7 @@ class TextEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         return [Record(f"{source}[{number}]", {**fields, LABEL_COLUMN: cell}) for number, (fields, cell) in enumerate(rows)]
 
     def _texts(self, X: Any) -> list[dict[str, str]]:  # noqa: N803
-        """The fields of each row.
-
-        Raises:
-            InvalidInput: a row is no text, or empty; the message says which.
-        """
-        schema = InputSchema(self._training.fields, text_column=self.text_column)
-        inputs = read_inputs(X, schema)
-        if inputs.is_single:
-            raise InvalidInput("X must hold many texts, as a list or a column, not one")
-        rows = []
-        for number, entry in enumerate(inputs.entries):
-            if isinstance(entry, HooperError):
-                raise InvalidInput(entry.detail, f"X[{number}]")
-            fields = {schema.text_field: entry} if isinstance(entry, str) else dict(entry)
-            for name, text in fields.items():
-                if name not in self._training.fields or not isinstance(text, str):
-                    raise InvalidInput(f"{name} is no text of the task", f"X[{number}]")
-                if (refusal := refuse_text(text, name)) is not None:
-                    raise refusal.within(f"X[{number}]")
-            rows.append(fields)
-        return rows
+        return texts_of(X, self._training.fields, self.text_column)
 
     def _answers(self, X: Any) -> list[Any]:  # noqa: N803
         """The model's answers, through the code of the service."""
@@ -444,52 +421,9 @@ class TextClassifier(ClassifierMixin, TextEstimator):  # type: ignore[misc]
         return tags
 
     def _cells(self, y: Any) -> list[Any]:
-        if hasattr(y, "toarray"):  # a sparse matrix
-            y = y.toarray()
-        columns = list(y.columns) if hasattr(y, "columns") else None
-        array = y.to_numpy() if hasattr(y, "to_numpy") else y if isinstance(y, np.ndarray) else None
-        if array is not None and array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array is not None and array.ndim == 2:
-            return self._matrix_cells(array, columns)
-        values = list(array if array is not None else y)
-        if any(isinstance(value, LISTS) for value in values):
-            return self._list_cells(values)
-        missing = next((number for number, value in enumerate(values) if is_missing(plain(value))), None)
-        if missing is not None:
-            raise InvalidSettings(f"y[{missing}] is no label: it is empty")
-        classes, places = np.unique(np.asarray(values), return_inverse=True)
-        if classes.dtype.kind == "f" and not np.array_equal(classes, np.round(classes)):
-            raise InvalidSettings("y holds numbers that are no labels; TextRegressor learns numbers")
-        self._form, self.classes_ = "single", classes
-        self._names = [str(int(value)) if classes.dtype.kind == "f" else str(value) for value in classes.tolist()]
-        self._check_distinct()
-        return [self._names[place] for place in places]
-
-    def _matrix_cells(self, array: np.ndarray, columns: Sequence[Any] | None) -> list[list[str]]:
-        values = np.asarray(array)
-        if values.size and not np.isin(values, (0, 1)).all():
-            raise InvalidSettings("y has several columns, and other values than 0 and 1: one column is a label")
-        self._form = "matrix"
-        self.classes_ = np.asarray(columns if columns is not None else np.arange(values.shape[1]))
-        self._names = [str(value) for value in self.classes_.tolist()]
-        self._check_distinct()
-        return [[name for name, has in zip(self._names, row, strict=True) if has] for row in values]
-
-    def _list_cells(self, values: Sequence[Any]) -> list[list[str]]:
-        wrong = next((number for number, value in enumerate(values) if not isinstance(value, LISTS)), None)
-        if wrong is not None:
-            raise InvalidSettings(f"y[{wrong}] is no list of labels, and others are")
-        self._form, self.classes_ = "lists", np.unique(np.asarray([label for value in values for label in value]))
-        self._names = [str(value) for value in self.classes_.tolist()]
-        self._check_distinct()
-        names = dict(zip(self.classes_.tolist(), self._names, strict=True))
-        return [[names[plain(label)] for label in value] for value in values]
-
-    def _check_distinct(self) -> None:
-        if len(set(self._names)) != len(self._names):
-            double = next(name for name in self._names if self._names.count(name) > 1)
-            raise InvalidSettings(f"two labels of y are both written {double!r}; name one of them otherwise")
+        labels = labels_of(y)
+        self._form, self.classes_, self._names = labels.form, labels.classes, labels.names
+        return labels.cells
 
     def _label_values(self) -> dict[str, Any]:
         single = getattr(self, "_form", "single") == "single"

@@ -67,18 +67,8 @@ POSSIBLE_LABELS = (
 )  # fmt: skip
 """Of a label, where no name says it better."""
 NUMBER_COLUMNS = (
-    "score",
-    "value",
-    "rating",
-    "similarity",
-    "stars",
-    "target",
-    "label",
-    *RATING_COLUMNS,
-    "Wert",
-    "valeur",
-    "valor",
-)
+    "score", "value", "rating", "similarity", "stars", "target", "label", *RATING_COLUMNS, "Wert", "valeur", "valor",
+)  # fmt: skip
 """Of a number that is learnt as such."""
 POSSIBLE_NUMBERS = (("Bewertung", "Ähnlichkeit", "grade", "points", "similarité", "similitud", "avaliação", "évaluation"),)
 SUMMARY_COLUMNS = (
@@ -87,19 +77,8 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 """Of a summary."""
 QUESTION_COLUMNS = (
-    "question",
-    "Frage",
-    "pregunta",
-    "domanda",
-    "pergunta",
-    "vraag",
-    "pytanie",
-    "вопрос",
-    "问题",
-    "質問",
-    "질문",
-    "query",
-)
+    "question", "Frage", "pregunta", "domanda", "pergunta", "vraag", "pytanie", "вопрос", "问题", "質問", "질문", "query",
+)  # fmt: skip
 CONTEXT_COLUMNS = (
     "context", "passage", "paragraph", "text", "Kontext", "Textstelle", "Abschnitt", "contexte", "paragraphe", "texte",
     "contexto", "texto", "párrafo", "contesto", "testo", "tekst", "контекст", "текст", "上下文", "文脈", "본문",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from app.core.errors import HooperError, InvalidInput
+from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.constraints import OutputFormat
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
@@ -79,15 +79,6 @@ class SourceText:
     def __len__(self) -> int:
         """Characters: what tokenizing costs."""
         return len(self.text)
-
-
-def native_item(value: Any) -> SourceText | InvalidInput:
-    """As `NativeItems.item` wants it."""
-    if isinstance(value, str):
-        return SourceText(value)
-    if isinstance(getattr(value, "text", None), str) and getattr(value, "text_pair", None) is None:
-        return SourceText(value.text)
-    return InvalidInput("should be one text: the model writes another from it")
 
 
 class TextsRequest(Request):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -14,8 +13,9 @@ from app.core.types import Truncation
 from app.core.validation import wrong_field
 from app.tasks.base import Result
 from app.tasks.generation import GeneratedText, SourceText
-from app.tasks.schemas import Request
-from app.tasks.spec import BodyExample, HuggingFaceCodec, OpenInferenceCodec
+from app.tasks.protocols import hub_parameters, tensors_example
+from app.tasks.schemas import Count, Flag, Request
+from app.tasks.spec import HuggingFaceCodec, OpenInferenceCodec
 
 GENERATE_PARAMETERS = "generate_parameters"
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
@@ -60,7 +60,6 @@ class WrittenText(BaseModel):
         return cls.model_construct(generated_text=result.answer.text, details=TgiDetails.of(result.answer))
 
 
-Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 FLAGS = {"return_full_text": Flag}
@@ -98,28 +97,24 @@ class TgiGrammar(Request):
             return None
 
 
-def _parameter(family: str, kind: Any, description: str) -> tuple[Any, Any]:
-    return kind | None, Field(None, description=f"{family}: {description}.")
-
-
 def pipeline_parameters(family: str) -> dict[str, tuple[Any, Any]]:
     """What a call of a transformers pipeline is told beside its texts, and so the hosted API, for any task that writes.
 
     Args:
         family: what the task is called in descriptions.
     """
-    parameter = partial(_parameter, family)
-    return {
-        "max_new_tokens": parameter(Whole, "how many tokens to write at most"),
-        "max_length": parameter(Whole, "the same and one more: it counts the token that a text starts with"),
-        "min_length": parameter(Whole, "how many tokens to write at least, counted in the same way"),
-        "num_beams": parameter(Whole, "beams of the beam search"),
-        "do_sample": parameter(Flag, "whether tokens are drawn"),
-        "temperature": parameter(Number, "how freely tokens are drawn, from 0 for the likeliest alone to 100"),
-        "top_k": parameter(Annotated[int, Field(ge=1, strict=True)], "they are drawn from so many of the likeliest"),
-        "top_p": parameter(Number, "they are drawn from those that together have this probability"),
-        "repetition_penalty": parameter(Number, "above 1 makes tokens that were written less likely"),
-    }
+    return hub_parameters(
+        family,
+        max_new_tokens=(Whole, "how many tokens to write at most"),
+        max_length=(Whole, "the same and one more: it counts the token that a text starts with"),
+        min_length=(Whole, "how many tokens to write at least, counted in the same way"),
+        num_beams=(Whole, "beams of the beam search"),
+        do_sample=(Flag, "whether tokens are drawn"),
+        temperature=(Number, "how freely tokens are drawn, from 0 for the likeliest alone to 100"),
+        top_k=(Count, "they are drawn from so many of the likeliest"),
+        top_p=(Number, "they are drawn from those that together have this probability"),
+        repetition_penalty=(Number, "above 1 makes tokens that were written less likely"),
+    )
 
 
 def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any, Any]]:
@@ -129,17 +124,41 @@ def tgi_parameters(family: str, own: Sequence[str] = ()) -> dict[str, tuple[Any,
         family: what the task is called in descriptions.
         own: those that the task describes itself.
     """
-    parameter = partial(_parameter, family)
     refused = "of text-generation-inference, and refused unless it says nothing"
     shared = pipeline_parameters(family)
     return {
         **{name: shared[name] for name in ("max_new_tokens", "do_sample", *SAMPLING, "repetition_penalty")},
-        "seed": parameter(Whole, "the same seed gives the same text"),
-        "stop": parameter(list[str], "strings at which a text ends"),
-        **{name: parameter(FLAGS.get(name, Any), refused) for name in NOT_HERE if name not in own},
-        "grammar": parameter(TgiGrammar, "what the text must be, as `schema` and `regex` of the native route"),
-        "details": parameter(Flag, "changes nothing; every answer says how its text ended"),
+        **hub_parameters(
+            family,
+            seed=(Whole, "the same seed gives the same text"),
+            stop=(list[str], "strings at which a text ends"),
+            **{name: (FLAGS.get(name, Any), refused) for name in NOT_HERE if name not in own},
+            grammar=(TgiGrammar, "what the text must be, as `schema` and `regex` of the native route"),
+            details=(Flag, "changes nothing; every answer says how its text ended"),
+        ),
     }
+
+
+def common_parameters(family: str) -> dict[str, tuple[Any, Any]]:
+    """Parameters of every task that writes."""
+    return hub_parameters(
+        family,
+        truncation=(
+            TruncationName,
+            (
+                "`longest_first` and `only_first` read only as much of a text as the model reads at once; null,"
+                " `do_not_truncate` and `only_second` read all of it, or refuse it where that cannot be"
+            ),
+        ),
+        clean_up_tokenization_spaces=(Flag, "changes nothing; texts are as the model's tokenizer gives them"),
+        generate_parameters=(
+            dict[str, Any],
+            (
+                "how to write: the options of the native routes, such as `num_beams`, and `max_length`, `min_length` and"
+                " `do_sample` as transformers has them"
+            ),
+        ),
+    )
 
 
 def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,51 +267,30 @@ def codec(
     return HuggingFaceCodec(
         wanted="a text",
         item=item,
-        parameters={
-            "truncation": (
-                TruncationName | None,
-                Field(
-                    None,
-                    description=f"{family}: `longest_first` and `only_first` read only as much of a text as the model reads at"
-                    " once; null, `do_not_truncate` and `only_second` read all of it, or refuse it where that cannot be.",
-                ),
-            ),
-            "clean_up_tokenization_spaces": (
-                Annotated[bool, Field(strict=True)] | None,
-                Field(None, description=f"{family}: changes nothing; texts are as the model's tokenizer gives them."),
-            ),
-            GENERATE_PARAMETERS: (
-                dict[str, Any] | None,
-                Field(
-                    None,
-                    description=f"{family}: how to write: the options of the native routes, such as `num_beams`, and"
-                    " `max_length`, `min_length` and `do_sample` as transformers has them.",
-                ),
-            ),
-            **parameters,
-        },
+        parameters={**common_parameters(family), **parameters},
         options=read,
         unused=frozenset({"clean_up_tokenization_spaces"}),
         **others,
     )
 
 
-def written_tensors(output: str, description: str, example: BodyExample) -> OpenInferenceCodec:
+def written_tensors(
+    output: str, description: str, model: str, example: str, item: Callable[[str], Any] = SourceText
+) -> OpenInferenceCodec:
     """Of a task that writes a text from a text: `text` in, the written texts out, (items,).
 
     Args:
         output: name of the tensor of written texts.
         description: of both, for the docs page.
-        example: a request.
+        model: who is asked in the example.
+        example: a text.
+        item: from a text to the task's item.
     """
     return OpenInferenceCodec(
-        inputs=("text",),
         outputs={output: "BYTES"},
-        rank=1,
-        items=lambda texts: [SourceText(text) for text in texts["text"]],
+        items=lambda texts: [item(text) for text in texts["text"]],
         columns=lambda results: ({output: [result.answer.text for result in results]}, [len(results)]),
-        native_item="a",
         description=description,
-        example=example,
+        example=tensors_example(model, text=[example]),
         excluded=("stream",),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import reduce
 from itertools import islice
 from operator import or_
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
@@ -24,6 +24,8 @@ MANY = (
 )
 """The limits of `inputs`, for its description."""
 
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 TruncationField = Annotated[
     Literal["error", "truncate", "window"],
     Field(
@@ -93,6 +95,15 @@ ItemOrError = WrapValidator(_keep_error)
 def as_list(inputs: Any) -> Sequence[Any]:
     """One item as a list of it; a list as it is."""
     return inputs if isinstance(inputs, list) else [inputs]
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def told(kind: type[ModelT], answer: Any, **others: Any) -> ModelT:
+    """A result or a part of one, not validated: its fields are attributes of the answer, but for the others."""
+    own = {name: getattr(answer, name) for name in kind.model_fields if name not in others}
+    return kind.model_construct(**own, **others)
 
 
 def items_of(request: type[BaseModel]) -> TypeAdapter[list[Any]]:

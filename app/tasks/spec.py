@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
@@ -117,19 +117,19 @@ class HuggingFaceCodec:
     """Fields of that route's request to the parameters that are called otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenInferenceCodec:
     """Tensors of the Open Inference Protocol to a task's items, and its answers back."""
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ("text",)
     """Tensors of texts, one per field of an item."""
     outputs: Mapping[str, Datatype]
-    rank: Literal[1, 2]
+    rank: Literal[1, 2] = 1
     """Axes of the outputs: items, or items and labels."""
     items: Callable[[Mapping[str, Sequence[str]]], list[Any]]
     columns: Callable[[Sequence[Result]], tuple[dict[str, list[Any]], list[int]]]
     """The data of all outputs, and their shape."""
-    native_item: Any
+    native_item: Any = "a"
     """An item as the native route takes it, around which its options are read."""
     description: str
     """One sentence on its tensors."""
@@ -196,20 +196,22 @@ class Served:
         return own
 
 
-class DropInRequest(Protocol):
+class OthersBody(Protocol):
     """The body of a route of another service's own, in whose shape the answer is."""
+
+    def place(self, number: int, field: str) -> str:
+        """How the caller names a field of an item, or an option."""
+
+    def shaped(self, results: Sequence[Result], model: str) -> Any:
+        """The answer to the whole request; `model` is the name of who gave it."""
+
+
+class DropInRequest(OthersBody, Protocol):
+    """One that is answered as a native request is."""
 
     def items(self) -> Sequence[Any]: ...
 
     def options(self) -> Any: ...
-
-    def place(self, number: int, field: str) -> str:
-        """How the caller names a field of an item."""
-        ...
-
-    def shaped(self, results: Sequence[Result], model: str) -> Any:
-        """The answer to the whole request; `model` is the name of who gave it."""
-        ...
 
 
 class TranslationRequest(DropInRequest, Protocol):
@@ -251,8 +253,8 @@ class StreamedPieces(Protocol):
         """Once all are."""
 
 
-class WritingBody(Protocol):
-    """The body of a route of another service's own under which texts are written."""
+class WritingBody(OthersBody, Protocol):
+    """One of a route under which texts are written."""
 
     model: str | None
     stream: bool | None
@@ -263,12 +265,6 @@ class WritingBody(Protocol):
         Raises:
             InvalidInput: it cannot be answered.
         """
-
-    def place(self, number: int, field: str) -> str:
-        """How the caller names a field of an item, or an option."""
-
-    def shaped(self, results: Sequence[Result], model: str) -> Any:
-        """The answer to the whole request; `model` is the name of who gave it."""
 
     def pieces(self, task: Any, model: str) -> StreamedPieces:
         """Of the answer to its items; `model` is the name of who gives it."""
@@ -404,14 +400,11 @@ class TextLine:
     """What it was asked of, cut to what is left of the line."""
 
 
-def written_table(key: str) -> TableSpec:
-    """The columns of a written answer: the text under this key of a result, and how it was written."""
-    return TableSpec({key: str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool})
-
-
-def written_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
-    """As `TaskSpec.lines` wants it, of a written answer: the text under this key of a result, then its alternatives."""
-    return lambda fields, result, max_labels: [TextLine(None, text) for text in (result[key], *(result["alternatives"] or ()))]
+def lines_of(source: Any, answers: Iterable[tuple[float | None, str]], width: int) -> Sequence[TextLine]:
+    """Answers with their scores as lines, the first of which names what they were asked of."""
+    return [
+        TextLine(score, answer, width, str(source) if number == 0 else "") for number, (score, answer) in enumerate(answers)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

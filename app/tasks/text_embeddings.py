@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 
 from app.tasks.tokenizer import Side
 
@@ -17,6 +17,28 @@ def _in_either_case(value: Any) -> Any:
 
 CutSide = Annotated[Literal["Left", "Right"], BeforeValidator(_in_either_case)]
 """The end of a text that is cut off."""
+
+
+TruncateField = Annotated[
+    Annotated[bool, Field(strict=True)] | None,
+    Field(description="Cut a text longer than the model reads; without it, such a text is refused."),
+]
+TruncationDirectionField = Annotated[
+    CutSide,
+    Field(
+        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
+        " tokenizer cuts off, which nearly always is the right one."
+    ),
+]
+
+
+def cut_by(request: BaseModel, truncate: bool | None, direction: str) -> dict[str, Any]:
+    """The options `truncation` and `truncation_side` of a request with these values of the two fields."""
+    is_given = "truncation_direction" in request.model_fields_set
+    return {
+        "truncation": "truncate" if truncate else "error",
+        "truncation_side": side_of(direction) if is_given else None,
+    }
 
 
 def side_of(direction: str | None) -> Side | None:

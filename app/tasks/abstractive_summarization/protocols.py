@@ -6,9 +6,9 @@ from app.tasks.abstractive_summarization.task import WrittenSummaryOptions
 from app.tasks.extractive_summarization.protocols import SummaryText
 from app.tasks.extractive_summarization.schemas import EXAMPLE, SummarizeRequest
 from app.tasks.extractive_summarization.task import SummaryItem
-from app.tasks.hub_generation import TRUNCATIONS, codec, pipeline_parameters
+from app.tasks.hub_generation import TRUNCATIONS, codec, pipeline_parameters, written_tensors
 from app.tasks.schemas import LanguageField
-from app.tasks.spec import BodyExample, OpenInferenceCodec
+from app.tasks.spec import BodyExample
 
 BESIDE = pipeline_parameters("Abstractive summarization")
 
@@ -25,14 +25,6 @@ HUGGING_FACE = codec(
     example=BodyExample("summary", {"inputs": EXAMPLE}),
 )
 
-OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
-    outputs={"summary": "BYTES"},
-    rank=1,
-    items=lambda texts: [SummaryItem(text) for text in texts["text"]],
-    columns=lambda results: ({"summary": [result.answer.text for result in results]}, [len(results)]),
-    native_item="a",
-    description="Summarization: `text` to `summary`, (items,).",
-    example=BodyExample("summary", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
-    excluded=("stream",),
+OPEN_INFERENCE = written_tensors(
+    "summary", "Summarization: `text` to `summary`, (items,).", "summary", EXAMPLE, item=SummaryItem
 )

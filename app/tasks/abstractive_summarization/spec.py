@@ -12,9 +12,9 @@ from app.tasks.extractive_summarization.schemas import SummarizeResult
 from app.tasks.extractive_summarization.spec import SUMMARIZE
 from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
-from app.tasks.generation import generation_fields, native_item
-from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
-from app.tasks.written_correction import correction_of
+from app.tasks.generation import generation_fields
+from app.tasks.spec import OutputSpec, Served, TaskSpec
+from app.tasks.written import NATIVE, correction_of, written_lines, written_table
 
 
 def _result(result: Result) -> SummarizeResult:
@@ -41,7 +41,7 @@ SPEC = TaskSpec(
     fields={"text": FieldSpec(TEXT_COLUMNS, possible=POSSIBLE_TEXTS)},
     table=written_table("summary"),
     lines=written_lines("summary"),
-    native=NativeItems((str,), native_item),
+    native=NATIVE,
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from app.core.errors import InvalidInput
-from app.core.types import Truncation
 from app.tasks.base import refuse_text
 from app.tasks.extractive_summarization.schemas import EXAMPLE
 from app.tasks.extractive_summarization.task import Summary, SummaryItem, SummaryOptions
-from app.tasks.schemas import LanguageField, Request
+from app.tasks.hub_generation import TRUNCATIONS, TruncationName
+from app.tasks.protocols import hub_parameters, tensors_example
+from app.tasks.schemas import Flag, LanguageField, Request
 from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 
 NAME = "summarization"
 MAX_SENTENCES = 1000
-TRUNCATIONS: Mapping[str | None, Truncation] = {
-    None: "window", "do_not_truncate": "window", "only_second": "window", "longest_first": "truncate", "only_first": "truncate",
-}  # fmt: skip
-"""A document has no second text that could be cut, so `only_second` cuts nothing."""
 
 
 def _native_item(value: Any) -> SummaryItem | InvalidInput:
     if isinstance(value, str):
         return SummaryItem(value)
-    if hasattr(value, "text"):
-        return (
-            SummaryItem(value.text)
-            if getattr(value, "text_pair", None) is None
-            else InvalidInput(f"should be one text: the model is for {NAME}")
-        )
-    return InvalidInput(f"should be a text: the model is for {NAME}")
+    if not hasattr(value, "text"):
+        return InvalidInput(f"should be a text: the model is for {NAME}")
+    if getattr(value, "text_pair", None) is not None:
+        return InvalidInput(f"should be one text: the model is for {NAME}")
+    return SummaryItem(value.text)
 
 
 NATIVE = NativeItems((str,), _native_item)
@@ -52,28 +47,29 @@ HUGGING_FACE = HuggingFaceCodec(
     wanted="a text",
     item=lambda value: SummaryItem(value) if isinstance(value, str) else None,
     parameters={
-        "truncation": (
-            Literal["do_not_truncate", "longest_first", "only_first", "only_second"] | None,
-            Field(
-                None,
-                description="Summarization: `longest_first` and `only_first` read only as much of the document as the model"
-                " reads at once; null, `do_not_truncate` and `only_second` read all of it in windows.",
+        **hub_parameters(
+            "Summarization",
+            truncation=(
+                TruncationName,
+                (
+                    "`longest_first` and `only_first` read only as much of the document as the model reads at once; null,"
+                    " `do_not_truncate` and `only_second` read all of it in windows"
+                ),
             ),
-        ),
-        "clean_up_tokenization_spaces": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(
-                None,
-                description="Summarization: changes nothing, for sentences are returned as they stand in the document.",
+            clean_up_tokenization_spaces=(
+                Flag,
+                "changes nothing, for sentences are returned as they stand in the document",
             ),
         ),
         "language": (LanguageField, None),
-        "generate_parameters": (
-            dict[str, Any] | None,
-            Field(
-                None,
-                description="Summarization: for models that generate. An extractive model generates nothing: it reads and"
-                " checks none of them, and the header `X-Ignored-Parameters` says so.",
+        **hub_parameters(
+            "Summarization",
+            generate_parameters=(
+                dict[str, Any],
+                (
+                    "for models that generate. An extractive model generates nothing: it reads and checks none of them, and the"
+                    " header `X-Ignored-Parameters` says so"
+                ),
             ),
         ),
     },
@@ -88,20 +84,11 @@ HUGGING_FACE = HuggingFaceCodec(
 # Open Inference Protocol
 
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     outputs={"summary": "BYTES"},
-    rank=1,
     items=lambda texts: [SummaryItem(text) for text in texts["text"]],
     columns=lambda results: ({"summary": [result.answer.summary for result in results]}, [len(results)]),
-    native_item="a",
     description="Summarization: `text` to `summary`, (items,).",
-    example=BodyExample(
-        "summary",
-        {
-            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}],
-            "parameters": {"max_sentences": 2},
-        },
-    ),
+    example=tensors_example("summary", {"max_sentences": 2}, text=[EXAMPLE]),
 )
 
 

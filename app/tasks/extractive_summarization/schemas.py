@@ -11,7 +11,7 @@ from app.core.errors import HooperError, InvalidInput
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
 from app.tasks.generation import OPTION_NAMES, FinishReason, GenerationOptionsT, GenerationRequest
-from app.tasks.schemas import MANY, ItemOrError, LanguageField, as_list
+from app.tasks.schemas import MANY, ItemOrError, LanguageField, as_list, told
 
 MAX_SENTENCES = 1000
 EXAMPLE = (
@@ -120,10 +120,7 @@ class SummarizeResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> SummarizeResult:
-        sentences = [
-            SummarySentence.model_construct(text=sentence.text, start=sentence.start, end=sentence.end, score=sentence.score)
-            for sentence in result.answer.sentences
-        ]
+        sentences = [told(SummarySentence, sentence) for sentence in result.answer.sentences]
         return cls.model_construct(
             summary=result.answer.summary, sentences=sentences, num_tokens=result.num_tokens, truncated=result.truncated
         )

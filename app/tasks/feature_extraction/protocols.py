@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WrapValidator
-from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.types import DEFAULT_MAX_ITEMS
 from app.tasks.base import Result
 from app.tasks.feature_extraction.schemas import EXAMPLE, OTHERS, Dimensions, written
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions, Similarities, SimilarityItem
-from app.tasks.schemas import Request
+from app.tasks.protocols import hub_parameters, in_one_sentence, tensors_example
+from app.tasks.schemas import Flag, Request
 from app.tasks.spec import (
     BodyExample,
     DropInCodec,
@@ -23,7 +23,7 @@ from app.tasks.spec import (
     OpenInferenceCodec,
     TextEmbeddingsCodec,
 )
-from app.tasks.text_embeddings import CutSide, side_of
+from app.tasks.text_embeddings import CutSide, TruncateField, TruncationDirectionField, cut_by, side_of
 
 MAX_TOKEN_IDS = 65_536
 """Of one text."""
@@ -79,32 +79,19 @@ def _hub_answer(result: Result) -> list[float] | tuple[float, ...]:
     return tuple(answer.scores) if isinstance(answer, Similarities) else list(answer.vector)
 
 
+PARAMETERS = hub_parameters(
+    "Feature extraction",
+    normalize=(Flag, "whether vectors have the length 1; null: they have"),
+    dimensions=(Dimensions, "how many numbers of a vector, of a model that was trained for fewer"),
+    prompt_name=(PromptName, "the model's prompt that stands before a text; null: its default"),
+    truncate=(Flag, "cut a longer text; else it is read in windows"),
+    truncation_direction=(CutSide, "the end that is cut off; null: the one that its tokenizer cuts"),
+)
 HUGGING_FACE = HuggingFaceCodec(
     inputs="feature extraction: a text; sentence similarity: `source_sentence` and `sentences`",
     wanted="a text, or an object with `source_sentence` and `sentences`",
     item=_hub_item,
-    parameters={
-        "normalize": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(None, description="Feature extraction: whether vectors have the length 1; null: they have."),
-        ),
-        "dimensions": (
-            Dimensions | None,
-            Field(None, description="Feature extraction: how many numbers of a vector, of a model that was trained for fewer."),
-        ),
-        "prompt_name": (
-            PromptName | None,
-            Field(None, description="Feature extraction: the model's prompt that stands before a text; null: its default."),
-        ),
-        "truncate": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(None, description="Feature extraction: cut a longer text; else it is read in windows."),
-        ),
-        "truncation_direction": (
-            CutSide | None,
-            Field(None, description="Feature extraction: the end that is cut off; null: the one that its tokenizer cuts."),
-        ),
-    },
+    parameters=PARAMETERS,
     options=_hub_options,
     answer=_hub_answer,
     answers=(list[float],),
@@ -112,7 +99,7 @@ HUGGING_FACE = HuggingFaceCodec(
     # the specification's answer to a text is a list of vectors; similarities are the list that they are
     for_hub_client=lambda answer, parameters: [answer] if isinstance(answer, list) else answer,
     types=(ComparedSentences,),
-    beside_inputs=frozenset({"normalize", "dimensions", "prompt_name", "truncate", "truncation_direction"}),
+    beside_inputs=frozenset(PARAMETERS),
 )
 
 
@@ -125,27 +112,17 @@ def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], li
 
 
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     outputs={"embedding": "FP32"},
     rank=2,
     items=lambda texts: [EmbedItem(text) for text in texts["text"]],
     columns=_tensor_columns,
-    native_item="a",
     description="Feature extraction: `text` to `embedding`, (items, dimensions).",
-    example=BodyExample("embed", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    example=tensors_example("embed", text=[EXAMPLE]),
     excluded=("encoding",),
 )
 
 
 # texts and token ids, as text-embeddings-inference and OpenAI take them
-
-
-def _in_one_sentence(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """What is wrong with each form that the inputs could have had says less than which forms there are."""
-    try:
-        return handler(value)
-    except ValidationError:
-        raise ValueError("should be a text, a list of texts, the token ids of one text, or a list of such lists") from None
 
 
 TokenIds = Annotated[
@@ -156,7 +133,7 @@ Inputs = Annotated[
     | Annotated[list[str], Field(fail_fast=True)]
     | TokenIds
     | Annotated[list[TokenIds], Field(fail_fast=True), Field(min_length=1)],
-    WrapValidator(_in_one_sentence),
+    in_one_sentence("a text, a list of texts, the token ids of one text, or a list of such lists"),
 ]
 INPUTS = (
     "A text; a list of texts; or the token ids of one text, a list of integers, or of several, a list of those. Token ids are"
@@ -192,68 +169,54 @@ def place_of(inputs: Any, number: int, field: str, name: str) -> str:
 class _Cutting(Request):
     """Options that all of its routes have."""
 
-    truncate: Annotated[bool, Field(strict=True)] | None = Field(
-        False, description="Cut a text longer than the model reads; without it, such a text is refused."
-    )
-    truncation_direction: CutSide = Field(
-        "Right",
-        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
-        " tokenizer cuts off, which nearly always is the right one.",
-    )
+    truncate: TruncateField = False
+    truncation_direction: TruncationDirectionField = "Right"
     prompt_name: PromptName | None = Field(
         None, description="Which of the model's prompts stands before each text; null: the model's default, if it has one."
     )
 
     def _common(self) -> dict[str, Any]:
-        is_given = "truncation_direction" in self.model_fields_set
-        return {
-            "truncation": "truncate" if self.truncate else "error",
-            "truncation_side": side_of(self.truncation_direction) if is_given else None,
-            "prompt_name": self.prompt_name,
-        }
+        return {**cut_by(self, self.truncate, self.truncation_direction), "prompt_name": self.prompt_name}
 
 
-class TextEmbeddingsEmbedRequest(_Cutting):
+class _CuttingTexts(_Cutting):
+    """Those of routes whose inputs are texts or token ids."""
+
+    inputs: Inputs = Field(description=INPUTS)
+
+    def items(self) -> Sequence[EmbedItem]:
+        return items_of(self.inputs, "inputs")
+
+    def place(self, number: int, field: str) -> str:
+        return place_of(self.inputs, number, field, "inputs")
+
+
+class TextEmbeddingsEmbedRequest(_CuttingTexts):
     """A text or several, and how their vectors are wished."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}, {"inputs": list(OTHERS), "truncate": True}]}
     )
 
-    inputs: Inputs = Field(description=INPUTS)
-    normalize: Annotated[bool, Field(strict=True)] = Field(True, description="Whether vectors have the length 1.")
+    normalize: Flag = Field(True, description="Whether vectors have the length 1.")
     dimensions: Dimensions | None = Field(
         None, description="How many numbers of a vector, of a model that was trained for fewer; null: all."
     )
 
-    def items(self) -> Sequence[EmbedItem]:
-        return items_of(self.inputs, "inputs")
-
     def options(self) -> EmbedOptions:
         return EmbedOptions(normalize=self.normalize, dimensions=self.dimensions, **self._common())
-
-    def place(self, number: int, field: str) -> str:
-        return place_of(self.inputs, number, field, "inputs")
 
     def shaped(self, results: Sequence[Result], model: str) -> list[list[float]]:
         return [list(result.answer.vector) for result in results]
 
 
-class EmbedAllRequest(_Cutting):
+class EmbedAllRequest(_CuttingTexts):
     """A text or several, the vectors of whose tokens are wished."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
 
-    inputs: Inputs = Field(description=INPUTS)
-
-    def items(self) -> Sequence[EmbedItem]:
-        return items_of(self.inputs, "inputs")
-
     def options(self) -> EmbedOptions:
         return EmbedOptions(of_tokens=True, **self._common())
-
-    def place(self, number: int, field: str) -> str:
-        return place_of(self.inputs, number, field, "inputs")
 
     def shaped(self, results: Sequence[Result], model: str) -> list[list[list[float]]]:
         return [np.round(result.answer.vectors.astype(np.float64), TOKEN_DECIMALS).tolist() for result in results]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.feature_extraction.task import Embedding, EmbedItem, EmbedOptions
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told
 
 EXAMPLE = "The parcel never arrived, and nobody answers my letters."
 OTHERS = ("My order has not been delivered yet.", "How do I change my password?")
@@ -37,7 +37,7 @@ class EmbedRequest(Request):
         description=f"A text, or a list of texts. {MANY}"
     )
     model: ModelField = None
-    normalize: Annotated[bool, Field(strict=True)] = Field(
+    normalize: Flag = Field(
         True,
         description="Whether a vector is scaled to the length 1, so that the cosine of two is their inner product; else it is"
         " the model's own.",
@@ -85,7 +85,7 @@ class EmbedResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> EmbedResult:
-        return cls.model_construct(embedding=written(result.answer), num_tokens=result.num_tokens, truncated=result.truncated)
+        return told(cls, result, embedding=written(result.answer))
 
 
 def written(answer: Embedding) -> list[float] | str:

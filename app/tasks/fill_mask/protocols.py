@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
-from app.tasks.fill_mask.schemas import EXAMPLE, MAX_TOP_K, Targets
+from app.tasks.fill_mask.schemas import EXAMPLE, MAX_TOP_K, FillResult, Targets
 from app.tasks.fill_mask.task import FilledMask, FillOptions, MaskedItem
+from app.tasks.protocols import hub_parameters, json_columns, one_text, tensors_example
+from app.tasks.schemas import Count
 from app.tasks.spec import BodyExample, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 
-
-def _native_item(value: Any) -> MaskedItem | InvalidInput:
-    if isinstance(value, str):
-        return MaskedItem(value)
-    if isinstance(getattr(value, "text", None), str) and getattr(value, "text_pair", None) is None:
-        return MaskedItem(value.text)
-    return InvalidInput("should be one text: the model fills its masks")
-
-
-NATIVE = NativeItems((str,), _native_item)
+NATIVE = NativeItems((str,), one_text(MaskedItem, "the model fills its masks"))
 
 
 # Hugging Face
@@ -63,20 +54,14 @@ HUGGING_FACE = HuggingFaceCodec(
     inputs="fill-mask: a text with masks",
     wanted="a text",
     item=lambda value: MaskedItem(value) if isinstance(value, str) else None,
-    parameters={
-        "top_k": (
-            Annotated[int, Field(ge=1, strict=True)] | None,
-            Field(None, description=f"Fill-mask: how many tokens for each mask, at most {MAX_TOP_K}; null: 5."),
+    parameters=hub_parameters(
+        "Fill-mask",
+        top_k=(Count, f"how many tokens for each mask, at most {MAX_TOP_K}; null: 5"),
+        targets=(
+            Targets,
+            "words that alone may stand in a mask's place; of one of several tokens the first counts; null: any token",
         ),
-        "targets": (
-            Targets | None,
-            Field(
-                None,
-                description="Fill-mask: words that alone may stand in a mask's place; of one of several tokens the first"
-                " counts; null: any token.",
-            ),
-        ),
-    },
+    ),
     options=_hub_options,
     answer=_answer,
     answers=(list[FilledToken] | list[list[FilledToken]],),
@@ -88,31 +73,10 @@ HUGGING_FACE = HuggingFaceCodec(
 # Open Inference Protocol
 
 
-def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
-    texts = [
-        json.dumps(
-            [
-                {
-                    "start": mask.start,
-                    "end": mask.end,
-                    "fills": [{"token": fill.token, "score": fill.score, "sequence": fill.sequence} for fill in mask.fills],
-                }
-                for mask in result.answer.masks
-            ],
-            ensure_ascii=False,
-        )
-        for result in results
-    ]
-    return {"masks": texts}, [len(results)]
-
-
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     outputs={"masks": "BYTES"},
-    rank=1,
     items=lambda texts: [MaskedItem(text) for text in texts["text"]],
-    columns=_tensor_columns,
-    native_item="a",
+    columns=json_columns("masks", FillResult.of),
     description="Fill-mask: `text` to `masks`, (items,): for each item a JSON list of objects with `start`, `end` and `fills`.",
-    example=BodyExample("fill", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    example=tensors_example("fill", text=[EXAMPLE]),
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.fill_mask.task import MAX_MASKS, FillOptions, MaskedItem
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told
 
 MAX_TOP_K = 100
 MAX_TARGETS = 100
@@ -88,14 +88,5 @@ class FillResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> FillResult:
-        masks = [
-            MaskFills.model_construct(
-                start=mask.start,
-                end=mask.end,
-                fills=[
-                    TokenFill.model_construct(token=fill.token, score=fill.score, sequence=fill.sequence) for fill in mask.fills
-                ],
-            )
-            for mask in result.answer.masks
-        ]
-        return cls.model_construct(masks=masks, num_tokens=result.num_tokens, truncated=result.truncated)
+        masks = [told(MaskFills, mask, fills=[told(TokenFill, fill) for fill in mask.fills]) for mask in result.answer.masks]
+        return told(cls, result, masks=masks)

@@ -9,7 +9,7 @@ from typing import Any
 from app.tasks.fill_mask.protocols import HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.fill_mask.schemas import FillRequest, FillResult
 from app.tasks.fill_mask.task import FillMask, FillOptions, MaskedItem
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
 from app.tasks.text_classification.spec import FIELDS
 
 WIDTH = 24
@@ -30,13 +30,12 @@ In a list, an item that cannot be answered gets an `error` in its place, and the
 
 
 def _lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
-    source = str(fields.get("text", ""))
-    lines = [
-        TextLine(fill["score"], f"{number}: {fill['token']}" if len(result["masks"]) > 1 else fill["token"], WIDTH)
+    fills = [
+        (fill["score"], f"{number}: {fill['token']}" if len(result["masks"]) > 1 else fill["token"])
         for number, mask in enumerate(result["masks"], start=1)
         for fill in mask["fills"][:max_labels]
     ]
-    return [TextLine(line.score, line.answer, WIDTH, source if number == 0 else "") for number, line in enumerate(lines)]
+    return lines_of(fields.get("text", ""), fills, WIDTH)
 
 
 def _joined(task_options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result, refuse_text
+from app.tasks.protocols import hub_parameters, tensors_example
 from app.tasks.question_answering.schemas import MAX_ANSWER_TOKENS, MAX_TOP_K, AnswerSpan, Question
-from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionItem
-from app.tasks.schemas import Request
-from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
+from app.tasks.question_answering.task import Answer, AnswerOptions, Answers, QuestionItem
+from app.tasks.schemas import Count, Flag, Request, told
+from app.tasks.spec import BodyExample, CorrectionCodec, Datatype, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
 
 QUESTION = {
     "question": "When did the library open?",
@@ -20,7 +21,8 @@ QUESTION = {
 }
 MIN_WINDOW = 64
 """Shorter windows would cut a long context into more of them than anybody wants to be read."""
-Count = Annotated[int, Field(ge=1, strict=True)]
+NO_SPAN = Answer("", 0.0, 0, 0)
+"""The empty answer, without a chance."""
 
 
 def item_of(value: Any) -> QuestionItem | None:
@@ -53,13 +55,6 @@ def _hub_options(parameters: Any) -> AnswerOptions:
     return AnswerOptions(**{name: value for name, value in options.items() if value is not None})
 
 
-def _spans(result: Result) -> list[AnswerSpan]:
-    return [
-        AnswerSpan.model_construct(answer=span.answer, score=span.score, start=span.start, end=span.end)
-        for span in result.answer.answers
-    ]
-
-
 def _for_hub_client(answer: Any, parameters: Any) -> Any:
     """The hosted API sends an answer out of its list unless more than one was asked for."""
     wants_one = parameters is None or parameters.top_k in (None, 1)
@@ -70,53 +65,33 @@ HUGGING_FACE = HuggingFaceCodec(
     inputs="question answering: a question with its context",
     wanted="an object with `question` and `context`",
     item=item_of,
-    parameters={
-        "top_k": (
-            Count | None,
-            Field(None, description=f"Question answering: how many answers, at most {MAX_TOP_K}; null: 1."),
+    parameters=hub_parameters(
+        "Question answering",
+        top_k=(Count, f"how many answers, at most {MAX_TOP_K}; null: 1"),
+        doc_stride=(
+            Annotated[int, Field(ge=0, strict=True)],
+            "tokens that two neighbouring windows of a long context share; null: 128",
         ),
-        "doc_stride": (
-            Annotated[int, Field(ge=0, strict=True)] | None,
-            Field(
-                None, description="Question answering: tokens that two neighbouring windows of a long context share; null: 128."
+        max_answer_len=(
+            Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)],
+            "longest answer in tokens, before it is widened to whole words; null: 30",
+        ),
+        max_seq_len=(
+            Annotated[int, Field(ge=MIN_WINDOW, strict=True)],
+            "longest window in tokens, question included; null, or more: what the model reads",
+        ),
+        max_question_len=(Count, "tokens of the question that are read; null, or more: half of a window"),
+        handle_impossible_answer=(Flag, "whether the empty answer may win; null: no"),
+        align_to_words=(
+            Flag,
+            (
+                "whether answers are widened to whole words, in scripts without blanks between them to whole characters;"
+                " `false`: they are exactly the model's tokens; null: yes"
             ),
         ),
-        "max_answer_len": (
-            Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] | None,
-            Field(
-                None,
-                description="Question answering: longest answer in tokens, before it is widened to whole words; null: 30.",
-            ),
-        ),
-        "max_seq_len": (
-            Annotated[int, Field(ge=MIN_WINDOW, strict=True)] | None,
-            Field(
-                None,
-                description="Question answering: longest window in tokens, question included; null, or more: what the model"
-                " reads.",
-            ),
-        ),
-        "max_question_len": (
-            Count | None,
-            Field(
-                None, description="Question answering: tokens of the question that are read; null, or more: half of a window."
-            ),
-        ),
-        "handle_impossible_answer": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(None, description="Question answering: whether the empty answer may win; null: no."),
-        ),
-        "align_to_words": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(
-                None,
-                description="Question answering: whether answers are widened to whole words, in scripts without blanks between"
-                " them to whole characters; `false`: they are exactly the model's tokens; null: yes.",
-            ),
-        ),
-    },
+    ),
     options=_hub_options,
-    answer=_spans,
+    answer=lambda result: [told(AnswerSpan, span) for span in result.answer.answers],
     answers=(list[AnswerSpan], AnswerSpan),
     example=BodyExample("qa", {"inputs": QUESTION, "parameters": {"max_answer_len": 15}}),
     for_hub_client=_for_hub_client,
@@ -125,32 +100,23 @@ HUGGING_FACE = HuggingFaceCodec(
 
 # Open Inference Protocol
 
+OUTPUTS: Mapping[str, Datatype] = {"answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64"}
+
 
 def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
-    columns: dict[str, list[Any]] = {"answer": [], "score": [], "start": [], "end": []}
-    for result in results:
-        best = result.answer.answers[0] if result.answer.answers else None  # no span at all: the empty one, without a chance
-        columns["answer"].append(best.answer if best else "")
-        columns["score"].append(best.score if best else 0.0)
-        columns["start"].append(best.start if best else 0)
-        columns["end"].append(best.end if best else 0)
-    return columns, [len(results)]
-
-
-def _tensor(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "shape": [1], "datatype": "BYTES", "data": [text]}
+    best = [result.answer.answers[0] if result.answer.answers else NO_SPAN for result in results]
+    return {name: [getattr(span, name) for span in best] for name in OUTPUTS}, [len(results)]
 
 
 OPEN_INFERENCE = OpenInferenceCodec(
     inputs=("question", "context"),
-    outputs={"answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64"},
-    rank=1,
+    outputs=OUTPUTS,
     items=lambda texts: [QuestionItem(*fields) for fields in zip(texts["question"], texts["context"], strict=True)],
     columns=_tensor_columns,
     native_item={"question": "a", "context": "a"},
     excluded=("top_k",),
     description="Question answering: `question` and `context` to `answer`, `score`, `start` and `end`, (items,).",
-    example=BodyExample("qa", {"inputs": [_tensor(name, text) for name, text in QUESTION.items()]}),
+    example=tensors_example("qa", question=[QUESTION["question"]], context=[QUESTION["context"]]),
 )
 
 

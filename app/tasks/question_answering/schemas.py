@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.question_answering.task import AnswerOptions, QuestionItem
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, as_list, told
 
 MAX_TOP_K = 100
 MAX_ANSWER_TOKENS = 512
@@ -57,13 +57,13 @@ class AnswerRequest(Request):
     max_answer_tokens: Annotated[int, Field(ge=1, le=MAX_ANSWER_TOKENS, strict=True)] = Field(
         30, description=f"Longest answer in tokens, 1 to {MAX_ANSWER_TOKENS}, before it is widened to whole words."
     )
-    align_to_words: Annotated[bool, Field(strict=True)] = Field(
+    align_to_words: Flag = Field(
         True,
         description="Whether answers begin and end at words of the context: runs of letters and digits, also joined by one of"
         " `- ' ’ . , : / @ _` between two of them. Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese text is kept whole"
         " by the character. `false`: answers are exactly the model's tokens, and whole characters.",
     )
-    allow_no_answer: Annotated[bool, Field(strict=True)] = Field(
+    allow_no_answer: Flag = Field(
         False, description="Whether the empty answer, with `no_answer_score` as its score, competes with the others."
     )
     stride: Annotated[int, Field(ge=0, strict=True)] = Field(
@@ -121,13 +121,5 @@ class AnswerResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> AnswerResult:
-        answers = [
-            AnswerSpan.model_construct(answer=answer.answer, score=answer.score, start=answer.start, end=answer.end)
-            for answer in result.answer.answers
-        ]
-        return cls.model_construct(
-            answers=answers,
-            no_answer_score=result.answer.no_answer_score,
-            num_tokens=result.num_tokens,
-            truncated=result.truncated,
-        )
+        answers = [told(AnswerSpan, answer) for answer in result.answer.answers]
+        return told(cls, result, answers=answers, no_answer_score=result.answer.no_answer_score)

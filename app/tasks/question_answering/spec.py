@@ -11,7 +11,7 @@ from app.tasks.fields import CONTEXT_COLUMNS, QUESTION_COLUMNS
 from app.tasks.question_answering.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.question_answering.schemas import AnswerRequest, AnswerResult
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
 
 ANSWER_WIDTH = 32
 
@@ -28,12 +28,8 @@ In a list, an item that cannot be answered gets an `error` in its place, and the
 
 
 def _lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
-    return [
-        TextLine(
-            span["score"], span["answer"] or "(no answer)", ANSWER_WIDTH, str(fields.get("question", "")) if rank == 0 else ""
-        )
-        for rank, span in enumerate(result["answers"])
-    ]
+    spans = [(span["score"], span["answer"] or "(no answer)") for span in result["answers"]]
+    return lines_of(fields.get("question", ""), spans, ANSWER_WIDTH)
 
 
 SPEC = TaskSpec(

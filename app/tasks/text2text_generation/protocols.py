@@ -23,5 +23,6 @@ HUGGING_FACE = codec(
 OPEN_INFERENCE = written_tensors(
     "generated",
     "Text to text: `text` to `generated`, (items,).",
-    BodyExample("writer", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    "writer",
+    EXAMPLE,
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.tasks.generation import SourceText, native_item
-from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
+from app.tasks.generation import SourceText
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TaskSpec
 from app.tasks.text2text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text2text_generation.schemas import GenerateRequest, GenerateResult
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
 from app.tasks.text_classification.spec import FIELDS
-from app.tasks.written_correction import correction_of
+from app.tasks.written import NATIVE, correction_of, written_lines, written_table
 
 GENERATE = NativeRoute(
     path="v1/generate",
@@ -37,7 +37,7 @@ SPEC = TaskSpec(
     fields={"text": FIELDS["text"]},
     table=written_table("text"),
     lines=written_lines("text"),
-    native=NativeItems((str,), native_item),
+    native=NATIVE,
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    WrapValidator,
-    model_validator,
-)
-from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result, refuse_text
-from app.tasks.labels import clean_label
-from app.tasks.schemas import Request
+from app.tasks.labels import clean_label, unknown_label
+from app.tasks.protocols import Columns, hub_parameters, in_one_sentence, label_columns, tensors_example
+from app.tasks.schemas import Count, Flag, Request
 from app.tasks.spec import (
     BodyExample,
     CorrectionCodec,
@@ -32,12 +25,10 @@ from app.tasks.spec import (
 )
 from app.tasks.text_classification.schemas import Label, TextPair
 from app.tasks.text_classification.task import Classification, ClassificationItem, ClassificationOptions, SelectableLabel
-from app.tasks.text_embeddings import CutSide, label_numbers, side_of
+from app.tasks.text_embeddings import TruncateField, TruncationDirectionField, cut_by, label_numbers
 
 SENTENCE = "A warm, funny film that I would happily watch again."
 MULTI_LABEL = "multi_label_classification"
-NUM_NAMED = 10
-"""Labels of the model that an error names."""
 MAX_LABELS = 1000
 
 
@@ -76,18 +67,14 @@ HUGGING_FACE = HuggingFaceCodec(
     inputs="classification: a text, or a pair",
     wanted="a text or an object with `text` and `text_pair`",
     item=item_of,
-    parameters={
-        "function_to_apply": (
-            None | Literal["sigmoid", "softmax", "none"],  # so, for typing takes a union that it met with another order
-            Field(
-                None, description="Classification: turns the model's logits into scores; null: what the model was trained with."
-            ),
+    parameters=hub_parameters(
+        "Classification",
+        function_to_apply=(
+            Literal["sigmoid", "softmax", "none"],
+            "turns the model's logits into scores; null: what the model was trained with",
         ),
-        "top_k": (
-            Annotated[int, Field(ge=1, strict=True)] | None,
-            Field(None, description="Classification: how many labels, best first; null: all."),
-        ),
-    },
+        top_k=(Count, "how many labels, best first; null: all"),
+    ),
     options=_hub_options,
     answer=labels_of,
     answers=(list[Label],),
@@ -103,51 +90,31 @@ def _tensor_items(texts: Mapping[str, Sequence[str]]) -> list[Any]:
     return [ClassificationItem(*fields) for fields in zip(texts["text"], pairs, strict=True)]
 
 
-def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
+def _tensor_columns(results: Sequence[Result]) -> Columns:
     rows = [result.answer.labels for result in results]
-    columns: dict[str, list[Any]] = {
-        "label": [label.label for labels in rows for label in labels],
-        "score": [label.score for labels in rows for label in labels],
-    }
+    columns, shape = label_columns(rows)
     if isinstance(rows[0][0], SelectableLabel):
         columns["selected"] = [label.selected for labels in rows for label in labels]
-    return columns, [len(rows), len(rows[0])]
+    return columns, shape
 
 
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     optional=("text_pair",),
     outputs={"label": "BYTES", "score": "FP32"},
     model_outputs=lambda options: {"selected": "BOOL"} if options.get("problem_type") == MULTI_LABEL else {},
     rank=2,
     items=_tensor_items,
     columns=_tensor_columns,
-    native_item="a",
     description="Classification: `text`, and `text_pair` for pairs, to `label` and `score`, (items, labels); of models that"
     " give a text any number of labels also `selected`.",
-    example=BodyExample(
-        "sentiment",
-        {
-            "inputs": [
-                {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["Great value.", "It broke after two days."]}
-            ],
-            "parameters": {"top_k": 1},
-        },
-    ),
+    example=tensors_example("sentiment", {"top_k": 1}, text=["Great value.", "It broke after two days."]),
 )
 
 
 # text-embeddings-inference
 
 
-def _in_one_sentence(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """What is wrong with each form that the inputs could have had says less than which forms there are."""
-    try:
-        return handler(value)
-    except ValidationError:
-        raise ValueError("should be a text, a pair [text, text], or a batch [[text], [text, text], …]") from None
-
-
+FORMS = "a text, a pair [text, text], or a batch [[text], [text, text], …]"
 Pair = Annotated[list[str], Field(fail_fast=True), Field(min_length=2, max_length=2, description="A pair.")]
 Batch = Annotated[
     list[Annotated[list[str], Field(fail_fast=True), Field(min_length=1, max_length=2)]],
@@ -169,19 +136,13 @@ class PredictRequest(Request):
         },
     )
 
-    inputs: Annotated[str | Pair | Batch, WrapValidator(_in_one_sentence)] = Field(
+    inputs: Annotated[str | Pair | Batch, in_one_sentence(FORMS)] = Field(
         description="A text; or a list of two texts: a pair; or a batch, a list of lists of one text or of a pair. A list of"
         " any other number of texts is refused."
     )
-    raw_scores: Annotated[bool, Field(strict=True)] = Field(False, description="Scores are the model's raw logits.")
-    truncate: Annotated[bool, Field(strict=True)] | None = Field(
-        False, description="Cut a text longer than the model reads; without it, such a text is refused."
-    )
-    truncation_direction: CutSide = Field(
-        "Right",
-        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
-        " tokenizer cuts off, which nearly always is the right one.",
-    )
+    raw_scores: Flag = Field(False, description="Scores are the model's raw logits.")
+    truncate: TruncateField = False
+    truncation_direction: TruncationDirectionField = "Right"
 
     @property
     def is_batch(self) -> bool:
@@ -200,12 +161,8 @@ class PredictRequest(Request):
         return [ClassificationItem(*sequence) for sequence in sequences]
 
     def options(self) -> ClassificationOptions:
-        is_given = "truncation_direction" in self.model_fields_set
-        return ClassificationOptions(
-            activation="none" if self.raw_scores else None,
-            truncation="truncate" if self.truncate else "error",
-            truncation_side=side_of(self.truncation_direction) if is_given else None,
-        )
+        cut = cut_by(self, self.truncate, self.truncation_direction)
+        return ClassificationOptions(activation="none" if self.raw_scores else None, **cut)
 
     def place(self, number: int, field: str) -> str:
         """How the caller names a text."""
@@ -283,11 +240,7 @@ def _check_label(label: str, field: str, model_labels: Sequence[str], allows_new
     if not clean_label(label):
         raise InvalidInput("must not be empty", field)
     if _spelled(label, model_labels) not in model_labels and not allows_new:
-        more = f" and {len(model_labels) - NUM_NAMED} more" if len(model_labels) > NUM_NAMED else ""
-        raise InvalidInput(
-            f"is none of the model's labels ({', '.join(model_labels[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept",
-            field,
-        )
+        raise unknown_label(model_labels, field)
 
 
 def _spelled(label: str, model_labels: Sequence[str]) -> str:

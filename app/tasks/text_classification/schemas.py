@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, Count, ItemOrError, ModelField, Request, TruncationField, as_list, told
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, LabelScore, SelectableLabel
 
 
@@ -42,9 +42,7 @@ class ClassifyRequest(Request):
         description=f"A text, a pair, or a list of them. {MANY}"
     )
     model: ModelField = None
-    top_k: Annotated[int, Field(ge=1, strict=True)] | None = Field(
-        None, description="How many labels to return, best first, 1 or more; null: all."
-    )
+    top_k: Count | None = Field(None, description="How many labels to return, best first, 1 or more; null: all.")
     activation: Literal["softmax", "sigmoid", "none"] | None = Field(
         None, description="Turns the model's logits into scores; null: what the model was trained with."
     )
@@ -95,8 +93,7 @@ class ClassifyResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ClassifyResult:
-        labels = [Label.of(label) for label in result.answer.labels]
-        return cls.model_construct(labels=labels, num_tokens=result.num_tokens, truncated=result.truncated)
+        return told(cls, result, labels=[Label.of(label) for label in result.answer.labels])
 
 
 def _item(item: Item | HooperError) -> ClassificationItem | HooperError:

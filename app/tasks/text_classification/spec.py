@@ -8,7 +8,7 @@ from typing import Any
 
 from app.core.fields import FieldSpec
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
-from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine, lines_of
 from app.tasks.text_classification.protocols import (
     CORRECTION,
     HUGGING_FACE,
@@ -73,16 +73,12 @@ TABLE = TableSpec({"num_tokens": int, "truncated": bool}, "labels", {"label": st
 
 def lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
     ranked = result["labels"]
-    labels = [label for rank, label in enumerate(ranked) if rank < max_labels or label.get("selected")]
-    return [
-        TextLine(
-            label["score"],
-            f"{'✓ ' if label.get('selected') else ''}{label['label']}",
-            LABEL_WIDTH,
-            str(fields.get("text", "")) if rank == 0 else "",
-        )
-        for rank, label in enumerate(labels)
+    labels = [
+        (label["score"], f"{'✓ ' if label.get('selected') else ''}{label['label']}")
+        for rank, label in enumerate(ranked)
+        if rank < max_labels or label.get("selected")
     ]
+    return lines_of(fields.get("text", ""), labels, LABEL_WIDTH)
 
 
 SPEC = TaskSpec(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
-
-from app.tasks.hub_generation import TRUNCATIONS, Flag, WrittenText, codec, tgi_parameters, written_tensors
+from app.tasks.hub_generation import TRUNCATIONS, WrittenText, codec, tgi_parameters, written_tensors
+from app.tasks.protocols import hub_parameters
+from app.tasks.schemas import Flag
 from app.tasks.spec import BodyExample
 from app.tasks.text2text_generation.schemas import GenerateRequest
 from app.tasks.text_generation.task import ContinueOptions
@@ -29,11 +29,9 @@ HUGGING_FACE = codec(
     options=_options,
     parameters={
         **PARAMETERS,
-        FULL_TEXT: (
-            Flag | None,
-            Field(
-                None, description="Text generation: whether the answer begins with the text that was sent; null: it does not."
-            ),
+        **hub_parameters(
+            "Text generation",
+            return_full_text=(Flag, "whether the answer begins with the text that was sent; null: it does not"),
         ),
     },
     own=lambda given: {
@@ -49,5 +47,6 @@ HUGGING_FACE = codec(
 OPEN_INFERENCE = written_tensors(
     "generated",
     "Text generation: `text` to `generated`, what continues it, (items,).",
-    BodyExample("story", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    "story",
+    EXAMPLE,
 )

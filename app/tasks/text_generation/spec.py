@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.tasks.generation import SourceText, native_item
-from app.tasks.spec import NativeItems, OutputSpec, Served, TaskSpec, written_lines, written_table
+from app.tasks.generation import SourceText
+from app.tasks.spec import OutputSpec, Served, TaskSpec
 from app.tasks.text2text_generation.schemas import GenerateResult
 from app.tasks.text2text_generation.spec import GENERATE
 from app.tasks.text2text_generation.spec import SPEC as WRITTEN
@@ -13,6 +13,7 @@ from app.tasks.text_classification.spec import FIELDS
 from app.tasks.text_generation.openai_chat import OPENAI_WRITING
 from app.tasks.text_generation.protocols import HUGGING_FACE, OPEN_INFERENCE
 from app.tasks.text_generation.task import ContinueOptions, TextGeneration
+from app.tasks.written import NATIVE, written_lines, written_table
 
 SPEC = TaskSpec(
     name="text-generation",
@@ -25,7 +26,7 @@ SPEC = TaskSpec(
     fields={"text": FIELDS["text"]},
     table=written_table("text"),
     lines=written_lines("text"),
-    native=NativeItems((str,), native_item),
+    native=NATIVE,
     output=OutputSpec("token", name="logits"),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result
-from app.tasks.schemas import Request
-from app.tasks.spec import BodyExample, DropInCodec, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
-from app.tasks.text_embeddings import CutSide, label_numbers, side_of
+from app.tasks.protocols import tensors_example
+from app.tasks.schemas import Flag, Request
+from app.tasks.spec import DropInCodec, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
+from app.tasks.text_embeddings import TruncateField, TruncationDirectionField, cut_by, label_numbers
 from app.tasks.text_ranking.schemas import DOCUMENTS, QUERY, QueryDocument
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
@@ -40,20 +41,11 @@ def _tensor_items(texts: Mapping[str, Sequence[str]]) -> list[Any]:
 OPEN_INFERENCE = OpenInferenceCodec(
     inputs=("query", "document"),
     outputs={"score": "FP32"},
-    rank=1,
     items=_tensor_items,
     columns=_tensor_columns,
     native_item={"query": "a", "document": "a"},
     description="Ranking: `query` and `document` to `score`, (items,), between 0 and 1, in the order of the items.",
-    example=BodyExample(
-        "ranking",
-        {
-            "inputs": [
-                {"name": "query", "shape": [2], "datatype": "BYTES", "data": [QUERY] * 2},
-                {"name": "document", "shape": [2], "datatype": "BYTES", "data": list(DOCUMENTS[:2])},
-            ]
-        },
-    ),
+    example=tensors_example("ranking", query=[QUERY] * 2, document=DOCUMENTS[:2]),
 )
 
 
@@ -83,16 +75,10 @@ class RerankTextsRequest(Request):
 
     query: str = Field(description="What is asked.")
     texts: Annotated[list[str], Field(fail_fast=True)] = Field(description="The texts that are ranked.")
-    raw_scores: Annotated[bool, Field(strict=True)] = Field(False, description="Scores are the model's raw logits.")
-    return_text: Annotated[bool, Field(strict=True)] = Field(False, description="Whether each result holds its text.")
-    truncate: Annotated[bool, Field(strict=True)] | None = Field(
-        False, description="Cut a text longer than the model reads; without it, such a text is refused."
-    )
-    truncation_direction: CutSide = Field(
-        "Right",
-        description="The end of a text that is cut off; in lower case, too. Where it is not sent, the end that the model's"
-        " tokenizer cuts off, which nearly always is the right one.",
-    )
+    raw_scores: Flag = Field(False, description="Scores are the model's raw logits.")
+    return_text: Flag = Field(False, description="Whether each result holds its text.")
+    truncate: TruncateField = False
+    truncation_direction: TruncationDirectionField = "Right"
 
     def items(self) -> Sequence[RankingItem]:
         """
@@ -104,11 +90,7 @@ class RerankTextsRequest(Request):
         return [RankingItem(self.query, text) for text in self.texts]
 
     def options(self) -> RankingOptions:
-        is_given = "truncation_direction" in self.model_fields_set
-        return RankingOptions(
-            truncation="truncate" if self.truncate else "error",
-            truncation_side=side_of(self.truncation_direction) if is_given else None,
-        )
+        return RankingOptions(**cut_by(self, self.truncate, self.truncation_direction))
 
     def place(self, number: int, field: str) -> str:
         return "query" if field == "query" else f"texts.{number}"

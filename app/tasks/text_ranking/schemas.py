@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told
 from app.tasks.spec import Arranged
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
@@ -45,9 +45,7 @@ class RerankRequest(Request):
     top_n: Annotated[int, Field(ge=-1, strict=True)] | None = Field(
         None, description="Number of documents to return, best first; null, 0, -1 or more than there are: all."
     )
-    return_documents: Annotated[bool, Field(strict=True)] = Field(
-        False, description="Whether each result holds its document, as `document.text`."
-    )
+    return_documents: Flag = Field(False, description="Whether each result holds its document, as `document.text`.")
     truncation: TruncationField = "window"
 
     def options(self) -> RankingOptions:
@@ -92,9 +90,7 @@ class RelevanceResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> RelevanceResult:
-        return cls.model_construct(
-            relevance_score=result.answer.score, num_tokens=result.num_tokens, truncated=result.truncated
-        )
+        return told(cls, result, relevance_score=result.answer.score)
 
 
 class RankedDocument(BaseModel):
@@ -131,10 +127,4 @@ def ranked(request: RerankRequest, results: Sequence[Result | HooperError]) -> A
 def _ranked_document(request: RerankRequest, number: int, result: Result) -> RankedDocument:
     entry = request.documents[number]
     document = None if isinstance(entry, HooperError) or not request.return_documents else DocumentText(text=text_of(entry))
-    return RankedDocument.model_construct(
-        index=number,
-        relevance_score=result.answer.score,
-        document=document,
-        num_tokens=result.num_tokens,
-        truncated=result.truncated,
-    )
+    return told(RankedDocument, result, index=number, relevance_score=result.answer.score, document=document)

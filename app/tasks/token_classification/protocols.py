@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
+from app.tasks.labels import unknown_label
+from app.tasks.protocols import hub_parameters, json_columns, one_text, tensors_example
 from app.tasks.schemas import Request
 from app.tasks.spec import BodyExample, CorrectionCodec, Gold, HuggingFaceCodec, NativeItems, OpenInferenceCodec
-from app.tasks.token_classification.schemas import EXAMPLE
+from app.tasks.token_classification.schemas import EXAMPLE, TagResult
 from app.tasks.token_classification.task import OUTSIDE, OVERLAP, Entities, TagItem, TagOptions, keys_of, label_parts
 
 MAX_ENTITIES = 1000
-NUM_NAMED = 10
-"""Labels of the model that an error names."""
-
-
-def _native_item(value: Any) -> TagItem | InvalidInput:
-    if isinstance(value, str):
-        return TagItem(value)
-    if isinstance(getattr(value, "text", None), str) and getattr(value, "text_pair", None) is None:
-        return TagItem(value.text)
-    return InvalidInput("should be one text: the model labels its tokens")
-
-
-NATIVE = NativeItems((str,), _native_item, ({"inputs": EXAMPLE, "method": "occlusion"},))
+LabelText = Annotated[str, StringConstraints(max_length=256)]
+NATIVE = NativeItems((str,), one_text(TagItem, "the model labels its tokens"), ({"inputs": EXAMPLE, "method": "occlusion"},))
 
 
 # Hugging Face
@@ -68,21 +58,21 @@ HUGGING_FACE = HuggingFaceCodec(
     inputs="token classification: a text",
     wanted="a text",
     item=lambda value: TagItem(value) if isinstance(value, str) else None,
-    parameters={
-        "aggregation_strategy": (
-            Literal["none", "simple", "first", "average", "max"] | None,
-            Field(None, description="Token classification: how tokens become entities; null: `simple`."),
+    parameters=hub_parameters(
+        "Token classification",
+        aggregation_strategy=(
+            Literal["none", "simple", "first", "average", "max"],
+            "how tokens become entities; null: `simple`",
         ),
-        "ignore_labels": (
-            Annotated[list[Annotated[str, StringConstraints(max_length=256)]], Field(fail_fast=True, max_length=MAX_ENTITIES)]
-            | None,
-            Field(None, description="Token classification: labels that are left out; null: `O`."),
+        ignore_labels=(
+            Annotated[list[LabelText], Field(fail_fast=True, max_length=MAX_ENTITIES)],
+            "labels that are left out; null: `O`",
         ),
-        "stride": (
-            Annotated[int, Field(ge=0, strict=True)] | None,
-            Field(None, description=f"Token classification: tokens that two windows of a long text share; null: {OVERLAP}."),
+        stride=(
+            Annotated[int, Field(ge=0, strict=True)],
+            f"tokens that two windows of a long text share; null: {OVERLAP}",
         ),
-    },
+    ),
     options=_hub_options,
     answer=_token_labels,
     answers=(list[TokenLabel],),
@@ -94,30 +84,13 @@ HUGGING_FACE = HuggingFaceCodec(
 # Open Inference Protocol
 
 
-def _tensor_columns(results: Sequence[Result]) -> tuple[dict[str, list[Any]], list[int]]:
-    texts = [
-        json.dumps(
-            [
-                {"label": entity.label, "text": entity.text, "start": entity.start, "end": entity.end, "score": entity.score}
-                for entity in result.answer.entities
-            ],
-            ensure_ascii=False,
-        )
-        for result in results
-    ]
-    return {"entities": texts}, [len(results)]
-
-
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     outputs={"entities": "BYTES"},
-    rank=1,
     items=lambda texts: [TagItem(text) for text in texts["text"]],
-    columns=_tensor_columns,
-    native_item="a",
+    columns=json_columns("entities", TagResult.of),
     description="Token classification: `text` to `entities`, (items,): for each item a JSON list of objects with `label`,"
     " `text`, `start`, `end` and `score`.",
-    example=BodyExample("ner", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    example=tensors_example("ner", text=[EXAMPLE]),
 )
 
 
@@ -129,7 +102,7 @@ class RightEntity(Request):
 
     start: Annotated[int, Field(ge=0, strict=True)] = Field(description="Its first character, counted from 0.")
     end: Annotated[int, Field(ge=1, strict=True)] = Field(description="The character after its last.")
-    label: Annotated[str, StringConstraints(max_length=256)] = Field(description="Its label, without a prefix.")
+    label: LabelText = Field(description="Its label, without a prefix.")
 
 
 class TaggedText(Request):
@@ -155,12 +128,7 @@ def _gold(correction: TaggedText, item: TagItem, allows_new: bool, task_options:
         if entity.start < last_end:
             raise InvalidInput("overlaps another one", f"entities.{number}")
         if not entity.label.strip() or (entity.label not in known and not allows_new):
-            names = sorted(known)
-            more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-            raise InvalidInput(
-                f"is none of the model's labels ({', '.join(names[:NUM_NAMED])}{more}); with `allow_new_labels` it is kept",
-                f"entities.{number}.label",
-            )
+            raise unknown_label(sorted(known), f"entities.{number}.label")
         last_end = entity.end
     return {"entities": [entity.model_dump() for entity in entities]}
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told
 from app.tasks.token_classification.task import TagItem, TagOptions
 
 EXAMPLE = "Angela Merkel visited the Siemens works in Berlin on Tuesday."
@@ -68,10 +68,4 @@ class TagResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> TagResult:
-        spans = [
-            TaggedSpan.model_construct(
-                label=entity.label, text=entity.text, start=entity.start, end=entity.end, score=entity.score
-            )
-            for entity in result.answer.entities
-        ]
-        return cls.model_construct(entities=spans, num_tokens=result.num_tokens, truncated=result.truncated)
+        return told(cls, result, entities=[told(TaggedSpan, entity) for entity in result.answer.entities])

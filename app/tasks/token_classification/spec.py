@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.token_classification.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.token_classification.schemas import TagRequest, TagResult
@@ -28,12 +28,8 @@ In a list, an item that cannot be answered gets an `error` in its place, and the
 
 
 def _lines(fields: Mapping[str, Any], result: Mapping[str, Any], max_labels: int) -> Sequence[TextLine]:
-    source = str(fields.get("text", ""))
-    lines = [
-        TextLine(entity["score"], f"{entity['label']}: {entity['text']}", WIDTH, source if number == 0 else "")
-        for number, entity in enumerate(result["entities"])
-    ]
-    return lines or [TextLine(None, "(no entity)", WIDTH, source)]
+    found = [(entity["score"], f"{entity['label']}: {entity['text']}") for entity in result["entities"]]
+    return lines_of(fields.get("text", ""), found or [(None, "(no entity)")], WIDTH)
 
 
 SPEC = TaskSpec(

@@ -11,15 +11,16 @@ from app.core.errors import InvalidInput
 from app.tasks.base import Result
 from app.tasks.generation import MAX_BEAMS, SourceText
 from app.tasks.hub_generation import TRUNCATIONS, codec, pipeline_parameters, written_tensors
+from app.tasks.protocols import hub_parameters
 from app.tasks.schemas import Request, as_list
 from app.tasks.spec import BodyExample, LibreTranslateCodec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.schemas import EXAMPLE, TranslateRequest
 from app.tasks.translation.task import Translation, TranslationOptions
-from app.tasks.written_correction import correction_of
+from app.tasks.written import correction_of
 
 AUTO = "auto"
-Code = Annotated[str, StringConstraints(max_length=35)] | None
+Code = Annotated[str, StringConstraints(max_length=35)]
 
 
 class TranslatedText(BaseModel):
@@ -37,8 +38,11 @@ HUGGING_FACE = codec(
     beside=tuple(BESIDE),
     parameters={
         **BESIDE,
-        "src_lang": (Code, Field(None, description="Translation: language of the texts; null: the model's only or usual one.")),
-        "tgt_lang": (Code, Field(None, description="Translation: language to translate into; null: likewise.")),
+        **hub_parameters(
+            "Translation",
+            src_lang=(Code, "language of the texts; null: the model's only or usual one"),
+            tgt_lang=(Code, "language to translate into; null: likewise"),
+        ),
     },
     own=lambda given: {
         "source": given.src_lang or None,
@@ -54,7 +58,8 @@ HUGGING_FACE = codec(
 OPEN_INFERENCE = written_tensors(
     "translation",
     "Translation: `text` to `translation`, (items,).",
-    BodyExample("translate", {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}]}),
+    "translate",
+    EXAMPLE,
 )
 
 

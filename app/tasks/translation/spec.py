@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.tasks.generation import SourceText, native_item
-from app.tasks.spec import NativeItems, NativeRoute, OutputSpec, Served, TaskSpec, written_lines, written_table
+from app.tasks.generation import SourceText
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TaskSpec
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.translation.protocols import CORRECTION, HUGGING_FACE, LIBRE_TRANSLATE, OPEN_INFERENCE
 from app.tasks.translation.schemas import TranslateRequest, TranslateResult
 from app.tasks.translation.task import Translation, TranslationOptions
+from app.tasks.written import NATIVE, written_lines, written_table
 
 TRANSLATE = NativeRoute(
     path="v1/translate",
@@ -33,7 +34,7 @@ SPEC = TaskSpec(
     fields={"text": FIELDS["text"]},
     table=written_table("translation"),
     lines=written_lines("translation"),
-    native=NativeItems((str,), native_item),
+    native=NATIVE,
     output=OutputSpec("token", name="cross"),
     playground=Path(__file__).with_name("playground.js"),
     hugging_face=HUGGING_FACE,

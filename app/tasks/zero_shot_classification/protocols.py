@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from app.tasks.protocols import hub_parameters, label_columns, tensors_example
+from app.tasks.schemas import Flag
 from app.tasks.spec import BodyExample, HuggingFaceCodec, OpenInferenceCodec
 from app.tasks.text_classification.schemas import Label
 from app.tasks.zero_shot_classification.schemas import (
@@ -49,21 +50,17 @@ HUGGING_FACE = HuggingFaceCodec(
     wanted="a text",
     item=lambda value: value if isinstance(value, str) else None,
     parameters={
-        "candidate_labels": (
-            LabelText | LabelNames | None,
-            Field(
-                None,
-                description=f"Zero-shot classification, which this asks for: 1 to {MAX_LABELS} labels, in a list or with commas"
-                " between.",
+        **hub_parameters(
+            "Zero-shot classification, which this asks for",
+            candidate_labels=(LabelText | LabelNames, f"1 to {MAX_LABELS} labels, in a list or with commas between"),
+        ),
+        **hub_parameters(
+            "Zero-shot classification",
+            hypothesis_template=(
+                Annotated[str, StringConstraints(max_length=MAX_TEMPLATE_CHARACTERS)],
+                "the sentence that a label becomes, with `{}` in its place",
             ),
-        ),
-        "hypothesis_template": (
-            Annotated[str, StringConstraints(max_length=MAX_TEMPLATE_CHARACTERS)] | None,
-            Field(None, description="Zero-shot classification: the sentence that a label becomes, with `{}` in its place."),
-        ),
-        "multi_label": (
-            Annotated[bool, Field(strict=True)] | None,
-            Field(None, description="Zero-shot classification: whether each label is scored for itself."),
+            multi_label=(Flag, "whether each label is scored for itself"),
         ),
     },
     options=_request_fields,
@@ -76,29 +73,12 @@ HUGGING_FACE = HuggingFaceCodec(
 )
 
 
-def _columns(results: Sequence[Any]) -> tuple[dict[str, list[Any]], list[int]]:
-    rows: list[list[Label]] = [result.labels for result in results]
-    columns: dict[str, list[Any]] = {
-        "label": [entry.label for labels in rows for entry in labels],
-        "score": [entry.score for labels in rows for entry in labels],
-    }
-    return columns, [len(rows), len(rows[0])]
-
-
 OPEN_INFERENCE = OpenInferenceCodec(
-    inputs=("text",),
     outputs={"label": "BYTES", "score": "FP32"},
     rank=2,
     items=lambda texts: list(texts["text"]),
-    columns=_columns,
-    native_item="a",
+    columns=lambda results: label_columns([result.labels for result in results]),  # type: ignore[attr-defined]
     description="With the parameter `labels`, zero-shot classification: `text` to `label` and `score`, (items, labels).",
-    example=BodyExample(
-        "embed",
-        {
-            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}],
-            "parameters": {"labels": list(LABELS)},
-        },
-    ),
+    example=tensors_example("embed", {"labels": list(LABELS)}, text=[EXAMPLE]),
     mark="labels",
 )

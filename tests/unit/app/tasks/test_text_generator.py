@@ -11,7 +11,7 @@ from app.core.errors import InvalidArtefact, InvalidInput
 from app.core.sequences import SamplingParams
 from app.tasks.base import Encoded, Generative
 from app.tasks.constraints import OutputFormat
-from app.tasks.generation import GenerationOptions, native_item
+from app.tasks.generation import GenerationOptions, SourceText
 from app.tasks.text2text_generation.spec import SPEC
 from app.tasks.text2text_generation.task import GenerateOptions, Text2TextGeneration
 from app.tasks.text_generator import SourceReading
@@ -212,7 +212,7 @@ def test_a_task_that_writes_is_built_with_its_models_decoder() -> None:
 
 
 def test_a_prefix_stands_before_each_text() -> None:
-    (item,) = task(prefix="the ").encode([native_item("film")], GenerateOptions())
+    (item,) = task(prefix="the ").encode([SourceText("film")], GenerateOptions())
     assert isinstance(item, Encoded)
     assert list(item.rows[0].input_ids) == ids_of(WRITER, "the film")
     with pytest.raises(InvalidArtefact, match="leaves no room"):
@@ -220,18 +220,18 @@ def test_a_prefix_stands_before_each_text() -> None:
 
 
 def test_several_texts_are_drawn_from_as_many_rows() -> None:
-    (item,) = task().encode([native_item("film")], GenerateOptions(temperature=1.0, num_return_sequences=3))
+    (item,) = task().encode([SourceText("film")], GenerateOptions(temperature=1.0, num_return_sequences=3))
     assert isinstance(item, Encoded)
     assert len(item.rows) == 3
-    (item,) = task().encode([native_item("film")], GenerateOptions(num_beams=3, num_return_sequences=3))
+    (item,) = task().encode([SourceText("film")], GenerateOptions(num_beams=3, num_return_sequences=3))
     assert isinstance(item, Encoded)
     assert len(item.rows) == 1
 
 
 def test_a_long_text_is_refused_or_cut() -> None:
-    (refused,) = task(8).encode([native_item("the film was good " * 9)], GenerateOptions())
+    (refused,) = task(8).encode([SourceText("the film was good " * 9)], GenerateOptions())
     assert str(refused) == 'the text has 37 tokens; the model reads at most 7; send it with "truncation": "truncate"'
-    (cut,) = task(8).encode([native_item("the film was good " * 9)], GenerateOptions(truncation="truncate"))
+    (cut,) = task(8).encode([SourceText("the film was good " * 9)], GenerateOptions(truncation="truncate"))
     assert isinstance(cut, Encoded)
     assert (len(cut.rows), cut.rows[0].num_tokens, cut.truncated) == (1, 8, True)
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.tasks.base import Result
+from app.tasks.labels import NUM_NAMED
 from app.tasks.text_classification.protocols import (
     CORRECTION,
     HUGGING_FACE,
-    NUM_NAMED,
     OPEN_INFERENCE,
     LabelledText,
     PredictRequest,

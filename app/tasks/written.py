@@ -1,16 +1,29 @@
-"""What a model should have written: corrections of the tasks that write."""
+"""What the specs of tasks that write have alike: columns and lines of their answers, and corrections of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, create_model
 
 from app.tasks.base import refuse_text
 from app.tasks.generation import GeneratedText, SourceText
+from app.tasks.protocols import one_text
 from app.tasks.schemas import Request
-from app.tasks.spec import CorrectionCodec, Gold
+from app.tasks.spec import CorrectionCodec, Gold, NativeItems, TableSpec, TextLine
+
+NATIVE = NativeItems((str,), one_text(SourceText, "the model writes another from it"))
+
+
+def written_table(key: str) -> TableSpec:
+    """The columns of a written answer: the text under this key of a result, and how it was written."""
+    return TableSpec({key: str, "finish_reason": str, "num_new_tokens": int, "num_tokens": int, "truncated": bool})
+
+
+def written_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], Sequence[TextLine]]:
+    """As `TaskSpec.lines` wants it, of a written answer: the text under this key of a result, then its alternatives."""
+    return lambda fields, result, max_labels: [TextLine(None, text) for text in (result[key], *(result["alternatives"] or ()))]
 
 
 def _nothing(sent: Any, task: Any) -> Mapping[str, Any]:
