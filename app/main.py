@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
 
-from app.api.application import build_application, product_version
+from app.api.application import Lifespan, build_application, product_version
 from app.api.context import AppState
 from app.api.rates import KeyNewTokens, KeyRates
-from app.core.artefact import Artefact
 from app.core.errors import HooperError, SetupError
 from app.observability.metrics import Metrics
-from app.observability.tracing import close_traces, open_traces
+from app.observability.tracing import Traces, close_traces, open_traces
 from app.runtime.decoder_session import DecoderFactory, open_decoder
 from app.runtime.onnx_session import SessionFactory, open_session
 from app.serving.deployment import Deployment
@@ -65,14 +64,12 @@ def create_app(
     metrics = metrics or Metrics()
     tasks = tasks_of(settings)
     traces = open_traces(settings.traces_endpoint, product_version())
-    open_models = open_models or partial(
-        load_models,
-        on_setup_error=on_setup_error,
-        session_factory=session_factory,
-        draw=draw,
-        decoder_factory=decoder_factory,
-    )
+    load_model = partial(load, session_factory=session_factory, decoder_factory=decoder_factory)
+    open_models = open_models or partial(load_models, on_setup_error=on_setup_error, load_model=load_model, draw=draw)
+    return build_application(settings, tasks, metrics, _lifespan(open_models, settings, metrics, traces), traces)
 
+
+def _lifespan(open_models: OpenModels, settings: Settings, metrics: Metrics, traces: Traces | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
@@ -87,7 +84,7 @@ def create_app(
         finally:
             await close_traces(traces)
 
-    return build_application(settings, tasks, metrics, lifespan, traces)
+    return lifespan
 
 
 @asynccontextmanager
@@ -97,18 +94,14 @@ async def load_models(
     metrics: Metrics,
     *,
     on_setup_error: Callable[[HooperError], None] | None,
-    session_factory: SessionFactory,
+    load_model: Callable[..., Awaitable[Deployment]],
     draw: Callable[[], float],
-    decoder_factory: DecoderFactory = open_decoder,
 ) -> AsyncIterator[AppState]:
     """Models of this process, loaded by a task that `app.state.loading` holds."""
     registry = Registry(settings.drain_s, draw)
     repository = Repository(settings.models, settings.state)
     options = LoadOptions.from_settings(settings)
-
-    async def load_artefact(artefact: Artefact) -> Deployment:
-        return await load(artefact, options, metrics, session_factory, decoder_factory)
-
+    load_artefact = partial(load_model, options=options, metrics=metrics)
     recovery = EngineRecovery(registry, load_artefact, settings.engine_replacements, metrics)
     versions = Versions(registry, repository, load_artefact, recovery)
     shadows = Shadows(registry, metrics)
@@ -116,21 +109,13 @@ async def load_models(
     rates, new_tokens = KeyRates(settings.key_requests_per_minute), KeyNewTokens(settings.key_new_tokens_per_minute)
 
     async def load_all() -> None:
-        try:
-            await feedback.open()
-            failed = await versions.load_all(settings.serve, settings.default_models, options.tasks)
-            if not registry.deployments:
-                raise nothing_loaded(failed)
-        except Exception as error:  # whatever it is: a service that does not get ready must say why
-            failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
-            logger.error("cannot start: %s", failure.detail)
-            registry.start_failure = without_paths(f"cannot start: {failure.detail}", settings.models)
-            if on_setup_error is not None:
-                on_setup_error(failure)
-        else:
-            _loading_finished(registry)
+        await feedback.open()
+        failed = await versions.load_all(settings.serve, settings.default_models, options.tasks)
+        if not registry.deployments:
+            raise nothing_loaded(failed)
 
-    loading = app.state.loading = asyncio.create_task(load_all(), name="load-models")
+    start = _started(load_all, registry, settings, on_setup_error)
+    loading = app.state.loading = asyncio.create_task(start, name="load-models")
     try:
         yield AppState(
             settings, options.tasks, registry, metrics, versions.load, shadows, rates, feedback, versions.save, new_tokens
@@ -144,7 +129,22 @@ async def load_models(
         await feedback.aclose()  # last: whoever holds a lease may still be writing
 
 
-def _loading_finished(registry: Registry) -> None:
+async def _started(
+    load_all: Callable[[], Awaitable[None]],
+    registry: Registry,
+    settings: Settings,
+    on_setup_error: Callable[[HooperError], None] | None,
+) -> None:
+    """Say how the start has ended."""
+    try:
+        await load_all()
+    except Exception as error:  # whatever it is: a service that does not get ready must say why
+        failure = error if isinstance(error, HooperError) else SetupError(f"loading failed ({error!r})")
+        logger.error("cannot start: %s", failure.detail)
+        registry.start_failure = without_paths(f"cannot start: {failure.detail}", settings.models)
+        if on_setup_error is not None:
+            on_setup_error(failure)
+        return
     registry.loading_finished()
     if registry.unmet_reason:
         logger.error("not ready: %s", registry.unmet_reason)

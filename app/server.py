@@ -39,8 +39,10 @@ def serve(settings: Settings, make_app: MakeApp = create_app) -> int:
     check_tls(settings)
     set_up_logging(settings.log_level, settings.log_format)
     tasks_of(settings)
-    if settings.front_ends > 1:
-        return _serve_from_several(settings)
+    return _serve_from_several(settings) if settings.front_ends > 1 else _serve_from_one(settings, make_app)
+
+
+def _serve_from_one(settings: Settings, make_app: MakeApp) -> int:
     failures: list[HooperError] = []
 
     def give_up(error: HooperError) -> None:

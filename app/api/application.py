@@ -86,7 +86,20 @@ def build_application(
         app.include_router(router, prefix=prefix, tags=[tag] if tag else None)
     pages.mount_static(app)
     add_error_handlers(app)
-    limits = BodyLimits(settings.max_body_bytes, settings.receive_s)
+    _add_edge(app, settings, tasks, metrics, traces, routes.endpoints)
+    document(app, *routes.bodies)
+    return app
+
+
+def _add_edge(
+    app: FastAPI,
+    settings: Settings,
+    tasks: Tasks,
+    metrics: Metrics,
+    traces: Traces | None,
+    endpoints: Mapping[str, native.NativeEndpoint],
+) -> None:
+    """What every request passes first."""
     budget = BodyBudget(max(settings.max_held_body_bytes, settings.max_body_bytes))
     root_path = settings.root_path.rstrip("/")
     # for the server, which counts what it has buffered, and refuses what nobody has room for
@@ -95,16 +108,14 @@ def build_application(
     app.add_middleware(
         RequestContextMiddleware,
         metrics=metrics,
-        limits=limits,
+        limits=BodyLimits(settings.max_body_bytes, settings.receive_s),
         budget=budget,
         root_path=root_path,
         traces=traces,
-        endpoints=routes.endpoints,
+        endpoints=endpoints,
         doors=Doors.of(settings),
         num_processes=settings.front_ends,
     )
-    document(app, *routes.bodies)
-    return app
 
 
 class Routes(NamedTuple):

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, Header, Request, Response
@@ -328,8 +327,7 @@ class PredictContext:
         """
         self._wait_at_most(timeout_s)
         prediction = await self._asked(deployment, own, request)
-        arranged = sorted(own.arrange(request, prediction.results) if own.arrange else [], key=itemgetter(0))
-        return self._all_good([entry for _, entry in arranged], place, advice)
+        return self._all_good(own.told(request, prediction.results), place, advice)
 
     def _wait_at_most(self, timeout_s: float | None) -> None:
         if timeout_s is not None:

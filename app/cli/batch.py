@@ -42,6 +42,23 @@ class BatchRun:
     seconds: float = 0.0
 
 
+InputFile = Annotated[
+    str, typer.Argument(metavar="INPUT", help="what to answer: csv, spreadsheets, JSON, texts, parquet; also packed")
+]
+OutputFile = Annotated[
+    Path, typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx, .npy")
+]
+Keep = Annotated[
+    str | None, typer.Option(metavar="COLUMNS", help="columns of INPUT to write beside the answers: `all`, or names as in a,b")
+]
+IdColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="column of INPUT that is written as `id`; default: `id`, where there is one")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(metavar="[ADDRESS]", help="answer on a Ray cluster; without an address: the one of this node")
+]
+
+
 @program(
     "hooper batch",
     """  hooper batch --model sentiment reviews.csv answers.jsonl
@@ -69,26 +86,13 @@ def batch(
     settings: Settings,
     request_values: dict[str, Any],
     choice: ModelChoice,
-    input_file: Annotated[
-        str,
-        typer.Argument(metavar="INPUT", help="what to answer: csv, spreadsheets, JSON, texts, parquet; also packed"),
-    ],
-    output_file: Annotated[
-        Path,
-        typer.Argument(metavar="OUTPUT", help="what to write: .jsonl, .csv, .tsv (also .gz), .parquet, .xlsx, .npy"),
-    ],
-    keep: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMNS", help="columns of INPUT to write beside the answers: `all`, or names as in a,b"),
-    ] = None,
-    id_column: Annotated[
-        str, typer.Option(metavar="NAME", help="column of INPUT that is written as `id`; default: `id`, where there is one")
-    ] = "",
+    input_file: InputFile,
+    output_file: OutputFile,
+    keep: Keep = None,
+    id_column: IdColumn = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace OUTPUT, once the new one is whole")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="begin again, whatever an earlier run has left")] = False,
-    ray: Annotated[
-        str | None, typer.Option(metavar="[ADDRESS]", help="answer on a Ray cluster; without an address: the one of this node")
-    ] = None,
+    ray: RayAddress = None,
     as_json: Annotated[bool, typer.Option("--json", help="say what was done as JSON")] = False,
 ) -> int:
     """Answer every row of a large file into another; resumes where it was stopped."""

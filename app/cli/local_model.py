@@ -8,7 +8,8 @@ import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from operator import itemgetter, methodcaller
+from functools import partial
+from operator import methodcaller
 from typing import Annotated, Any, Literal
 
 import typer
@@ -50,14 +51,13 @@ class Route:
 
     request: Any
     option_names: Sequence[str]
-    wrap: Callable[[Any], BaseModel]
     predict: Callable[[Deployment, Sequence[Any], Any], Awaitable[Prediction]]
-    items: Callable[[Any], Sequence[Any]] = methodcaller("items")
+    items: Callable[[Any], Sequence[Any]]
     """From a request to the task's own items."""
-    served: Served | None = None
-    """Of a route whose items are not the task's own."""
-    options: Callable[[Any], Any] = methodcaller("options")
+    options: Callable[[Any], Any]
     """From a request to the task's own options."""
+    told: Callable[[Any, Sequence[Any]], Sequence[BaseModel | HooperError]]
+    """From a request and the answers to the task's own items to what is told of each item, in the order of the request."""
 
 
 def as_option(name: str) -> str:
@@ -88,13 +88,15 @@ class ModelRequest:
     def route(self) -> Route:
         if self.mode == "explain":
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
-            return Route(explain_request(self.tasks), names, ExplainResult.of, explain, methodcaller("items", self.spec))
+            request, told = explain_request(self.tasks), partial(told_of, ExplainResult.of)
+            return Route(request, names, explain, methodcaller("items", self.spec), methodcaller("options"), told)
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
-        if (marked := self.marked) is not None:
-            names = [name for name in marked.route.item_request.model_fields if name not in NOT_OPTIONS]
-            return Route(marked.route.item_request, names, marked.wrap, predict, served=marked)
-        own = self.spec.routes[0]
-        return Route(own.route.item_request, option_names(self.spec), own.wrap, predict, options=own.options)
+        own = self.marked or self.spec.routes[0]
+        fields = own.route.item_request.model_fields
+        names = option_names(self.spec) if self.marked is None else [name for name in fields if name not in NOT_OPTIONS]
+        task_options = self.artefact.manifest.task_options
+        items = partial(own.items_of, task_options=task_options)
+        return Route(own.route.item_request, names, predict, items, own.options, own.told)
 
     @property
     def marked(self) -> Served | None:
@@ -148,11 +150,10 @@ class ModelRequest:
         request = self.route.request.model_validate({"inputs": [_as_sent(self._sample)], **self.options})
         encoded: Any
         try:
-            if self.marked is not None:
-                encoded = self.marked.items_of(request, self.artefact.manifest.task_options)[0]
-            else:
+            encoded = self.route.items(request)[0]
+            if self.marked is None:
                 options = self.route.options(request)
-                (encoded,) = task.encode(request.items(), options)
+                (encoded,) = task.encode([encoded], options)
                 if isinstance(task, Generative):
                     task.sampling(options)
         except InvalidInput as error:
@@ -193,43 +194,38 @@ class LocalModel:
 
     async def answers(self, inputs: Sequence[Input]) -> list[dict[str, Any]]:
         """The same on the loop; what costs the interpreter time runs on threads, so that the engine is served meanwhile."""
-        if self._route.served is not None:
-            return await self._of_route(self._route.served, [item.fields for item in inputs])
-        items, options = await asyncio.to_thread(self._items, [item.fields for item in inputs])
-        valid = [item for item in items if not isinstance(item, HooperError)]
-        results = (await self._route.predict(self._deployment, valid, options)).results if valid else []
-        return await asyncio.to_thread(self._wrapped, items, iter(results))
+        fields = [item.fields for item in inputs]
+        request, items = await asyncio.to_thread(self._read, fields)
+        good = [item for item in items if not isinstance(item, HooperError)]
+        options = self._route.options(request) if good else None
+        results = (await self._route.predict(self._deployment, good, options)).results if good else []
+        return await asyncio.to_thread(self._told, request, fields, items, results)
 
-    async def _of_route(self, own: Served, inputs: Sequence[Mapping[str, Any] | HooperError]) -> list[dict[str, Any]]:
-        """The same for a route whose items are not the task's own."""
-        task_options = self._request.artefact.manifest.task_options
-        valid = [_as_sent(fields) for fields in inputs if not isinstance(fields, HooperError)]
-        results: Iterator[Any] = iter(())
-        if valid:
-            request = self._route.request.model_validate({"inputs": valid, **self._options})
-            items = own.items_of(request, task_options)
-            good = [item for item in items if not isinstance(item, HooperError)]
-            answers = (await self._route.predict(self._deployment, good, own.options(request))).results if good else []
-            coming = iter(answers)
-            merged = [item if isinstance(item, HooperError) else next(coming) for item in items]
-            arranged = sorted(own.arrange(request, merged) if own.arrange else [], key=itemgetter(0))
-            results = (entry for _, entry in arranged)
-        told = (fields if isinstance(fields, HooperError) else next(results) for fields in inputs)
-        return [(failed(entry) if isinstance(entry, HooperError) else entry).model_dump() for entry in told]
-
-    def _items(self, inputs: Sequence[Mapping[str, Any] | HooperError]) -> tuple[Sequence[Any], Any]:
-        """For each input the task's own item or why there is none, and the options."""
+    def _read(self, inputs: Sequence[Mapping[str, Any] | HooperError]) -> tuple[Any, Sequence[Any]]:
+        """The request that the inputs are, but for those that are none, and the task's own items of it; None: all are none."""
         valid = [_as_sent(fields) for fields in inputs if not isinstance(fields, HooperError)]
         if not valid:
-            return list(inputs), None
+            return None, []
         request = self._route.request.model_validate({"inputs": valid, **self._options})
-        items = iter(self._route.items(request))
-        return [fields if isinstance(fields, HooperError) else next(items) for fields in inputs], self._route.options(request)
+        return request, self._route.items(request)
 
-    def _wrapped(self, items: Sequence[Any], results: Iterator[Any]) -> list[dict[str, Any]]:
-        answers = (item if isinstance(item, HooperError) else next(results) for item in items)
-        wrap = self._route.wrap
-        return [(failed(answer) if isinstance(answer, HooperError) else wrap(answer)).model_dump() for answer in answers]
+    def _told(
+        self,
+        request: Any,
+        inputs: Sequence[Mapping[str, Any] | HooperError],
+        items: Sequence[Any],
+        results: Sequence[Any],
+    ) -> list[dict[str, Any]]:
+        coming = iter(results)
+        merged = [item if isinstance(item, HooperError) else next(coming) for item in items]
+        told = iter(self._route.told(request, merged) if merged else ())
+        entries = (fields if isinstance(fields, HooperError) else next(told) for fields in inputs)
+        return [(failed(entry) if isinstance(entry, HooperError) else entry).model_dump() for entry in entries]
+
+
+def told_of(wrap: Callable[[Any], BaseModel], request: Any, results: Sequence[Any]) -> Sequence[BaseModel | HooperError]:
+    """As `Route.told` wants it, where each result is told by itself."""
+    return [result if isinstance(result, HooperError) else wrap(result) for result in results]
 
 
 def _as_sent(fields: Mapping[str, Any]) -> Any:

@@ -52,6 +52,14 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the page and no dashboard of ours reads them
         self.registry = CollectorRegistry()
+        self._count_requests()
+        self._count_batches()
+        self._count_written()
+        self._count_losses()
+        self._count_feedback()
+        self._count_drift()
+
+    def _count_requests(self) -> None:
         counter, histogram = self._counter, self._histogram
         self.requests = counter("requests", "Requests answered.", "task", "model", "status")
         self.version_requests = counter(
@@ -63,11 +71,17 @@ class Metrics:
         )  # fmt: skip
         self.request_seconds = histogram("request_seconds", "Request received to answer ready.", SECONDS, "task")
         self.tokenize_seconds = histogram("tokenize_seconds", "Text to rows, per request.", SECONDS)
+
+    def _count_batches(self) -> None:
+        histogram = self._histogram
         self.queue_seconds = histogram("queue_seconds", "Rows ready to engine free, per request.", SECONDS)
         self.inference_seconds = histogram("inference_seconds", "One batch in the engine.", SECONDS)
         self.batch_rows = histogram("batch_rows", "Rows in a batch.", ROWS)
         self.batch_tokens = histogram("batch_tokens", "Tokens in a batch, padding left out.", TOKENS)
         self.padding_ratio = histogram("padding_ratio", "Share of the computed tokens that were padding.", RATIOS)
+
+    def _count_written(self) -> None:
+        counter, histogram = self._counter, self._histogram
         self.generated_tokens = counter("generated_tokens", "Tokens that were written.", "model")
         self.prompt_tokens = counter(
             "prompt_tokens", "Tokens of texts to continue: read, or reused where another text began alike.", "model", "source"
@@ -81,6 +95,9 @@ class Metrics:
         self.between_tokens_seconds = histogram(
             "between_tokens_seconds", "From one token of a row to its next, where they are told as they are written.", SECONDS
         )
+
+    def _count_losses(self) -> None:
+        counter = self._counter
         self.truncated = counter("truncated", "Items that were cut.", "model")
         self.engine_failures = counter(
             "engine_failures", "Batches, and halves of them, that the engine did not answer.", "model", "type"
@@ -89,6 +106,9 @@ class Metrics:
             "dropped_rows", "Rows that nobody wanted any more before the engine was free.", "model", "reason"
         )
         self.engines_lost = counter("engines_lost", "Engines that were stuck or dead and were given up.", "model")
+
+    def _count_feedback(self) -> None:
+        counter = self._counter
         self.feedback = counter(
             "feedback",
             "Corrections sent: the model was right (confirmed) or wrong (corrected), or it was not kept (refused, failed).",
@@ -99,8 +119,10 @@ class Metrics:
             "Times that the file of corrections was gone and made anew (made), or another one was in its place (replaced).",
             "change",
         )
-        # of drift sums and counts: Prometheus makes means and shares of them, over whatever time is asked for
-        of_version = "model", "version"
+
+    def _count_drift(self) -> None:
+        """Sums and counts: Prometheus makes means and shares of them, over whatever time is asked for."""
+        counter, of_version = self._counter, ("model", "version")
         self.drift_items = counter("drift_items", "Items answered.", *of_version)
         self.drift_tokens = counter("drift_tokens", "Tokens of the answered items.", *of_version)
         self.drift_unknown_tokens = counter(

@@ -8,7 +8,7 @@ from itertools import islice
 from operator import or_
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, WrapValidator, create_model
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from app.core.errors import HooperError, InvalidInput
@@ -104,6 +104,14 @@ def told(kind: type[ModelT], answer: Any, **others: Any) -> ModelT:
     """A result or a part of one, not validated: its fields are attributes of the answer, but for the others."""
     own = {name: getattr(answer, name) for name in kind.model_fields if name not in others}
     return kind.model_construct(**own, **others)
+
+
+def documented(base: type[ModelT], examples: Sequence[Any], **fields: Any) -> type[ModelT]:
+    """A request under the name and the docstring of its base, with fields and examples that the tasks decide."""
+    model = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
+    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": list(examples)})
+    model.model_rebuild(force=True)
+    return model
 
 
 def items_of(request: type[BaseModel]) -> TypeAdapter[list[Any]]:

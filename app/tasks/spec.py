@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import methodcaller
+from operator import itemgetter, methodcaller
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,8 @@ from app.core.manifest import Decoder, Manifest
 from app.tasks.base import Generative, Result, StreamedText, Task
 from app.tasks.manifest_options import checked_options
 from app.tasks.schemas import NativeRequest, Request
+from app.tasks.tables import TableSpec as TableSpec
+from app.tasks.tables import TextLine as TextLine
 from app.tasks.text_generator import TextGenerator
 from app.tasks.tokenizer import Tokenizer
 
@@ -195,6 +197,12 @@ class Served:
         own: Sequence[Any] = request.items() if self.items is None else self.items(request, task_options)
         return own
 
+    def told(self, request: Any, results: Sequence[Result | HooperError]) -> Sequence[BaseModel | HooperError]:
+        """What is told of each of a request's items, in their order, from the answers to the task's own items."""
+        if self.arrange is None:
+            return [result if isinstance(result, HooperError) else self.wrap(result) for result in results]
+        return [entry for _, entry in sorted(self.arrange(request, results), key=itemgetter(0))]
+
 
 class OthersBody(Protocol):
     """The body of a route of another service's own, in whose shape the answer is."""
@@ -357,54 +365,6 @@ class CorrectionCodec:
     asked: Callable[[Any, Any], Mapping[str, Any]] = lambda sent, task: {}
     """From the schema and the model's task to the options of the request that is corrected, which are kept as fields of the
     item: the same text with others is another item. May raise InvalidInput."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableSpec:
-    """The columns of an answer in a table."""
-
-    single: Mapping[str, type]
-    """Keys of a result that have one column each."""
-    ranked: str = ""
-    """Key of a result's list, best first, whose elements have columns of their own; empty: there is none."""
-    per_rank: Mapping[str, type] = field(default_factory=dict)
-    """Keys of such an element."""
-    joined: Callable[[Mapping[str, Any]], Mapping[str, Callable[[Mapping[str, Any]], str]]] = lambda task_options: {}
-    """From the manifest's task options to columns of text, each made of a whole result with all elements of its list."""
-    vector: str = ""
-    """Key of a result that is a list of numbers, as many in each result of a request; empty: there is none."""
-    vector_size: Callable[[Mapping[str, Any], Mapping[str, Any]], int] = lambda task_options, options: 0
-    """How many they are, by the manifest's task options and those of the request."""
-
-    def columns(self, limit: int) -> dict[str, type]:
-        """The columns and their types, for the best `limit` of each answer's list: `label`, `score`, `label_2`, …."""
-        numbered = {f"{name}_{rank}": kind for rank in range(2, limit + 1) for name, kind in self.per_rank.items()}
-        return {**self.per_rank, **numbered, **self.single}
-
-    def cells(self, result: Mapping[str, Any], limit: int) -> list[Any]:
-        """The cells of a result as JSON; None where it has nothing, as an error has no answer."""
-        ranked = result.get(self.ranked) or []
-        best = [ranked[rank].get(name) if rank < len(ranked) else None for rank in range(limit) for name in self.per_rank]
-        return [*best, *(result.get(name) for name in self.single)]
-
-
-@dataclass(frozen=True, slots=True)
-class TextLine:
-    """One line of an answer on a terminal."""
-
-    score: float | None
-    answer: str
-    width: int = 0
-    """Columns of the answer, which is cut to it; 0: as long as it is."""
-    source: str = ""
-    """What it was asked of, cut to what is left of the line."""
-
-
-def lines_of(source: Any, answers: Iterable[tuple[float | None, str]], width: int) -> Sequence[TextLine]:
-    """Answers with their scores as lines, the first of which names what they were asked of."""
-    return [
-        TextLine(score, answer, width, str(source) if number == 0 else "") for number, (score, answer) in enumerate(answers)
-    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,21 @@ class TimeLimit:
     def remaining_s(self) -> float | None:
         return None if self.timeout_s is None else self.timeout_s - (self.clock() - self._began)
 
+    @property
+    def exceeded(self) -> TimedOut:
+        return TimedOut(f"no answer within {self.timeout_s:g} seconds")
+
+    def left(self) -> float | None:
+        """Seconds; None: any number.
+
+        Raises:
+            TimedOut: there are none.
+        """
+        remaining_s = self.remaining_s
+        if remaining_s is not None and remaining_s <= 0:
+            raise self.exceeded
+        return remaining_s
+
     def allows(self, seconds: float) -> bool:
         """Whether so much time is left."""
         return self.remaining_s is None or seconds < self.remaining_s
@@ -198,18 +213,16 @@ def exchange(
     Raises:
         HooperError: what the last attempt came to.
     """
+    error: HooperError
     attempt = 0
     while True:
-        remaining_s = deadline.remaining_s
-        if remaining_s is not None and remaining_s <= 0:
-            raise TimedOut(f"no answer within {deadline.timeout_s:g} seconds")
+        remaining_s = deadline.left()
         try:
             answer: RawAnswer = yield Send(method, path, content, headers, remaining_s)
         except httpx.TimeoutException:
-            raise TimedOut(f"no answer within {deadline.timeout_s:g} seconds") from None
+            raise deadline.exceeded from None
         except httpx.TransportError as failure:
-            error: HooperError = unreachable(failure)
-            retry_after_s = None
+            error, retry_after_s = unreachable(failure), None
         else:
             if 200 <= answer.status < 300:
                 return answer

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, Field, StringConstraints, create_model
 
 from app.api.protocols.results import MAX_EXPLAINED, ExplainResult, Token
 from app.core.errors import HooperError
 from app.serving.explaining import DEFAULT_BUDGET, MAX_BUDGET, ExplainOptions
 from app.tasks.registry import Tasks
-from app.tasks.schemas import ItemOrError, LanguageField, Request, as_list, union
+from app.tasks.schemas import ItemOrError, LanguageField, Request, as_list, documented, union
 from app.tasks.spec import TaskSpec
 
 MAX_TARGET = 10_000
@@ -75,15 +75,7 @@ def explain_request(tasks: Tasks) -> type[ExplainRequest]:
     examples = [example for spec in tasks.values() for example in spec.native.examples]
     items = Annotated[list[Annotated[item, ItemOrError]], Field(min_length=1, max_length=MAX_EXPLAINED)]
     described = "What the model's own route takes: a text, a pair, or a question with its context; or a list of them."
-    model = create_model(
-        "ExplainRequest",
-        __base__=ExplainRequest,
-        __doc__=ExplainRequest.__doc__,
-        inputs=(item | items, Field(description=described)),
-    )
-    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": examples})
-    model.model_rebuild(force=True)
-    return model
+    return documented(ExplainRequest, examples, inputs=(item | items, Field(description=described)))
 
 
 def explain_result(tasks: Tasks) -> type[BaseModel]:

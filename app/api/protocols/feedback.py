@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, create_model
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from app.core.errors import HooperError, InvalidInput
 from app.serving.feedback import SentCorrection
 from app.tasks.registry import Tasks
-from app.tasks.schemas import MANY, ItemOrError, Request, as_list, union
+from app.tasks.schemas import MANY, ItemOrError, Request, as_list, documented, union
 from app.tasks.spec import CorrectionCodec, TaskSpec
 from app.tasks.tokenizer import encodable
 
@@ -81,16 +81,8 @@ def feedback_request(tasks: Tasks) -> type[FeedbackRequest]:
         item = Annotated[item, Discriminator(_kind_of(list(codecs.values())))]
     items = Annotated[list[Annotated[item, ItemOrError]], Field(min_length=1)]
     described = f"What the model was asked, with the right answer; or a list of them. {MANY}"
-    model = create_model(
-        "FeedbackRequest",
-        __base__=FeedbackRequest,
-        __doc__=FeedbackRequest.__doc__,
-        inputs=(item | items, Field(description=described)),
-    )
     examples = [example for codec in reversed(codecs.values()) for example in codec.examples]
-    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": examples})
-    model.model_rebuild(force=True)
-    return model
+    return documented(FeedbackRequest, examples, inputs=(item | items, Field(description=described)))
 
 
 def _kind_of(codecs: Sequence[CorrectionCodec]) -> Callable[[Any], str]:

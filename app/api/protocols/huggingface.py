@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Path, Response
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from app.api.context import ContextDep, no_codec
+from app.api.context import ContextDep, PredictContext, no_codec
 from app.api.error_formats import HUGGING_FACE
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
@@ -185,6 +185,12 @@ def _all_parameters(request: Any, parameters: Any, codecs: Sequence[HuggingFaceC
     return parameters.model_copy(update=beside) if beside else parameters
 
 
+def _codec_of(spec: TaskSpec) -> HuggingFaceCodec:
+    if spec.hugging_face is None:
+        raise no_codec(spec)
+    return spec.hugging_face
+
+
 def _streamed(
     request: Any, codecs: Sequence[HuggingFaceCodec], parameters: Callable[[], Any], deployment: Deployment
 ) -> tuple[Any, Any]:
@@ -193,23 +199,48 @@ def _streamed(
     Raises:
         InvalidInput: it has several inputs, or one of its fields is wrong.
     """
-    spec = deployment.spec
-    if spec.hugging_face is None:
-        raise no_codec(spec)
+    spec, codec = deployment.spec, _codec_of(deployment.spec)
     if isinstance(request.inputs, list):
         raise InvalidInput("takes one input, not a list", "stream")
     given = _all_parameters(request, request.parameters or parameters(), codecs)
-    (item,) = parse_items(spec, spec.hugging_face, request)
-    return item, parse_options(spec, spec.hugging_face, given)
+    (item,) = parse_items(spec, codec, request)
+    return item, parse_options(spec, codec, given)
+
+
+async def _answered(
+    context: PredictContext, deployment: Deployment, usual: HuggingFaceCodec, request: Any, given: Any
+) -> tuple[HuggingFaceCodec, list[Any]]:
+    """The answer to each input, and the codec of the route that the parameters say is meant; usually the task's own."""
+    spec = deployment.spec
+    own = spec.hugging_face_for(given)
+    codec = own.hugging_face if own is not None and own.hugging_face is not None else usual
+    items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
+    place = partial(place_of, request, codec, own is not None)
+    if own is None:
+        results = await context.results(deployment, items, options, place, ADVICE)
+    else:
+        results = await context.route_results(deployment, own, route_request(own, items, options), place, ADVICE)
+    return codec, [codec.answer(result) for result in results]
+
+
+def _titled_examples(specs: Sequence[TaskSpec], codecs: Sequence[HuggingFaceCodec]) -> Any:
+    titled: dict[str, Any] = {}
+    for spec, codec in zip(specs, codecs, strict=False):  # of tasks that share an example the first one names it
+        titled.setdefault(codec.example.model, {"summary": spec.title, "value": codec.example.value})
+    return titled
+
+
+def _codecs(specs: Sequence[TaskSpec]) -> list[HuggingFaceCodec]:
+    """Of the tasks, then of routes that are not a task's own."""
+    codecs = [spec.hugging_face for spec in specs if spec.hugging_face is not None]
+    marked = [entry.hugging_face for spec in specs for entry in spec.routes if entry.hugging_face is not None]
+    return [*codecs, *{id(codec): codec for codec in marked}.values()]  # tasks that serve one route share it
 
 
 def router(tasks: Tasks) -> APIRouter:
     """The route, for all tasks that speak this protocol."""
     specs = [spec for spec in tasks.values() if spec.hugging_face is not None]
-    codecs = [spec.hugging_face for spec in specs if spec.hugging_face is not None]
-    marked = [entry.hugging_face for spec in specs for entry in spec.routes if entry.hugging_face is not None]
-    codecs += {id(codec): codec for codec in marked}.values()  # tasks that serve one route share it
-    body = request_model(specs, codecs)
+    codecs = _codecs(specs)
     parameters = parameters_model(codecs)
 
     async def ask_by_name(
@@ -222,33 +253,21 @@ def router(tasks: Tasks) -> APIRouter:
         if request.stream:
             return await tgi_stream(context, (), name, partial(_streamed, request, codecs, parameters))
         with context.lease((), name) as deployment:
-            spec = deployment.spec
-            codec = spec.hugging_face
-            if codec is None:
-                raise no_codec(spec)
+            usual = _codec_of(deployment.spec)
             given = _all_parameters(request, request.parameters or parameters(), codecs)
-            own = spec.hugging_face_for(given)
-            codec = own.hugging_face if own is not None and own.hugging_face is not None else codec
-            items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
-            place = partial(place_of, request, codec, own is not None)
-            if own is None:
-                results = await context.results(deployment, items, options, place, ADVICE)
-            else:
-                results = await context.route_results(deployment, own, route_request(own, items, options), place, ADVICE)
-            response.headers["Vary"] = "User-Agent"
-            ignored = [parameter for parameter in sorted(codec.unused) if getattr(given, parameter)]
-            if ignored:
-                response.headers["X-Ignored-Parameters"] = ", ".join(ignored)
-            answers = [codec.answer(result) for result in results]
-            if isinstance(request.inputs, list):
-                return answers
-            return codec.for_hub_client(answers[0], request.parameters) if HUB_CLIENT.search(user_agent) else answers[0]
+            codec, answers = await _answered(context, deployment, usual, request, given)
+        response.headers["Vary"] = "User-Agent"
+        ignored = [parameter for parameter in sorted(codec.unused) if getattr(given, parameter)]
+        if ignored:
+            response.headers["X-Ignored-Parameters"] = ", ".join(ignored)
+        if isinstance(request.inputs, list):
+            return answers
+        return codec.for_hub_client(answers[0], request.parameters) if HUB_CLIENT.search(user_agent) else answers[0]
 
     # what is asked and answered depends on the tasks that are there, so the types cannot stand in the signature
-    titles: Any = {}
-    for spec, codec in zip(specs, codecs, strict=False):  # of tasks that share an example the first one names it
-        titles.setdefault(codec.example.model, {"summary": spec.title, "value": codec.example.value})
-    ask_by_name.__annotations__["request"] = Annotated[body, Body(openapi_examples=titles)]
+    ask_by_name.__annotations__["request"] = Annotated[
+        request_model(specs, codecs), Body(openapi_examples=_titled_examples(specs, codecs))
+    ]
     routes = APIRouter(route_class=JsonRoute)
     routes.post(
         "/models/{name}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from app.core.errors import InvalidInput
 from app.serving.deployment import Deployment
-from app.tasks.schemas import Request
+from app.tasks.schemas import Request, documented
 from app.tasks.spec import Datatype, OpenInferenceCodec, TaskSpec
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration")
@@ -207,16 +207,9 @@ def infer_request(specs: Sequence[TaskSpec]) -> type[InferRequest]:
         f"The options of the native route for the model's task ({', '.join(routes)}); `binary_data_output`: all outputs behind"
         " the JSON; `timeout`: microseconds after which the answer is no longer wanted."
     )
-    model = create_model(
-        "InferRequest",
-        __base__=InferRequest,
-        __doc__=InferRequest.__doc__,
-        parameters=(dict[str, Any] | None, Field(None, description=described)),
-    )
     examples = {codec.example.model: codec.example.value for _, codec in codecs}  # tasks may share one
-    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": list(examples.values())})
-    model.model_rebuild(force=True)
-    return model
+    parameters = (dict[str, Any] | None, Field(None, description=described))
+    return documented(InferRequest, list(examples.values()), parameters=parameters)
 
 
 def _but_for(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.tasks.base import Result
+from app.tasks.schemas import told
 
 MAX_EXPLAINED = 16
 """Items of one request to explain."""
@@ -39,21 +40,8 @@ class ExplainResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ExplainResult:
-        answer = result.answer
-        tokens = [
-            Token.model_construct(text=word.text, start=word.start, end=word.end, weight=word.weight, field=word.field)
-            for word in answer.words
-        ]
-        return cls.model_construct(
-            tokens=tokens,
-            target=answer.target,
-            score=answer.score,
-            base_score=answer.base_score,
-            method=answer.method,
-            num_evaluations=answer.num_evaluations,
-            num_tokens=result.num_tokens,
-            truncated=result.truncated,
-        )
+        tokens = [told(Token, word) for word in result.answer.words]
+        return told(cls, result.answer, tokens=tokens, num_tokens=result.num_tokens, truncated=result.truncated)
 
 
 class FeedbackResult(BaseModel):
@@ -69,7 +57,4 @@ class FeedbackResult(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> FeedbackResult:
-        kept = result.answer
-        return cls.model_construct(
-            id=kept.id, agrees=kept.agrees, predicted=kept.predicted, num_tokens=result.num_tokens, truncated=result.truncated
-        )
+        return told(cls, result.answer, num_tokens=result.num_tokens, truncated=result.truncated)

@@ -9,7 +9,8 @@ from typing import Any
 from app.tasks.fill_mask.protocols import HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.fill_mask.schemas import FillRequest, FillResult
 from app.tasks.fill_mask.task import FillMask, FillOptions, MaskedItem
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.tables import lines_of
 from app.tasks.text_classification.spec import FIELDS
 
 WIDTH = 24

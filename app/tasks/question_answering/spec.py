@@ -11,7 +11,8 @@ from app.tasks.fields import CONTEXT_COLUMNS, QUESTION_COLUMNS
 from app.tasks.question_answering.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.question_answering.schemas import AnswerRequest, AnswerResult
 from app.tasks.question_answering.task import AnswerOptions, QuestionAnswering, QuestionItem
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.tables import lines_of
 
 ANSWER_WIDTH = 32
 

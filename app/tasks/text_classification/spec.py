@@ -8,7 +8,8 @@ from typing import Any
 
 from app.core.fields import FieldSpec
 from app.tasks.fields import POSSIBLE_TEXTS, TEXT_COLUMNS
-from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine, lines_of
+from app.tasks.spec import NativeRoute, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.tables import lines_of
 from app.tasks.text_classification.protocols import (
     CORRECTION,
     HUGGING_FACE,

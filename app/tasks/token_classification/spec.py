@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine, lines_of
+from app.tasks.spec import NativeRoute, OutputSpec, Served, TableSpec, TaskSpec, TextLine
+from app.tasks.tables import lines_of
 from app.tasks.text_classification.spec import FIELDS
 from app.tasks.token_classification.protocols import CORRECTION, HUGGING_FACE, NATIVE, OPEN_INFERENCE
 from app.tasks.token_classification.schemas import TagRequest, TagResult
