@@ -221,7 +221,7 @@ async def test_a_device_that_is_not_there_is_told(models: Path) -> None:
 
 @pytest.mark.parametrize("error", [PermissionError("no"), TypeError("no")], ids=str)
 async def test_loading_never_dies_in_silence(models: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    async def broken(*_: Any) -> None:
+    async def broken(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(main, "load", broken)
