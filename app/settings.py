@@ -81,10 +81,10 @@ class Settings(BaseModel):
         0,
         ge=0,
         le=64,
-        description="Batches that ONNX Runtime's CPU provider computes at the same time where as many rows wait, sharing the"
-        " engine's threads, of which each needs one, and with the model's weights in memory once more (once for each where it"
-        " has several threads); 1: one after the other, as other devices do; 0: in int8 as many as threads, where those are at"
-        " most 4, else 1.",
+        description="Batches that a processor computes at the same time where as many rows wait, sharing the engine's threads,"
+        " of which each needs one, and with the model's weights in memory once more (once for each where it has several"
+        " threads, and through OpenVINO); 1: one after the other, as GPUs do; 0: in int8 as many as threads, where those are"
+        " at most 4, else 1.",
     )
     share_weights: bool = Field(
         False,

@@ -15,7 +15,7 @@ import onnxruntime
 from app.core.errors import EngineFailed, EngineLost, HooperError, InvalidArtefact, OutOfMemory
 from app.core.manifest import Graph
 from app.core.sequences import Batch, StepOutput
-from app.core.types import Row, RowOutput
+from app.core.types import Device, Row, RowOutput
 from app.runtime.layout import Plan, check_shapes, num_computed_tokens, plan, requested, split, to_tensors
 from app.runtime.onnx_session import OrtSession, RunOptions, SessionFactory, open_session
 from app.runtime.providers import Provider, available_cores
@@ -30,6 +30,8 @@ FATAL_ONLY = 4
 
 MAX_DEFAULT_STREAMS = 4
 """Threads up to which each computes a batch of its own where nothing else is said. Only two were measured."""
+PROCESSORS: frozenset[Device] = frozenset({"cpu", "openvino"})
+"""Devices whose batches can be computed side by side, since each may have threads of its own."""
 IDLE_S = 0.2
 """Seconds that every session gets to end: where one of several was lost, the others have nothing to do, or are told to stop."""
 
@@ -252,9 +254,9 @@ def open_engines(
     """
     Args:
         graph_file, graph, provider, num_threads, session_factory: as for `EncoderEngine`.
-        num_streams: batches at the same time, at most one a thread, on ONNX Runtime's own CPU provider; 0: as many as threads,
-            where those are few and the arithmetic is int8: in fp32 it gains next to nothing, and its weights are four times as
-            large. Other providers compute one after the other: they have their own ways to keep a device busy.
+        num_streams: batches at the same time, at most one a thread, on a processor; 0: as many as threads, where those are few
+            and the arithmetic is int8: in fp32 it gains next to nothing, and its weights are four times as large. GPUs compute
+            one after the other: they have their own ways to keep busy.
 
     Raises:
         InvalidArtefact, ProviderUnavailable: as for `EncoderEngine`.
@@ -265,14 +267,14 @@ def open_engines(
         return EngineSet(exclusive)
     threads_each = exclusive.num_threads // num_parallel
     parallel = [EncoderEngine(graph_file, graph, provider, threads_each, session_factory)]
-    if threads_each == 1:
+    if threads_each == 1 and provider.device == "cpu":  # which computes on the thread that asks; OpenVINO has its own
         session_factory = parallel[0].share_session
     parallel += [EncoderEngine(graph_file, graph, provider, threads_each, session_factory) for _ in range(num_parallel - 1)]
     return EngineSet(exclusive, parallel)
 
 
 def _num_parallel(requested: int, num_threads: int, provider: Provider) -> int:
-    if provider.device != "cpu":
+    if provider.device not in PROCESSORS:
         return 1
     pays = provider.precision == "int8" and num_threads <= MAX_DEFAULT_STREAMS
     return min(requested or (num_threads if pays else 1), num_threads)

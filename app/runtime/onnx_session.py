@@ -17,7 +17,7 @@ from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints
 from app.runtime.cuda_graphs import CudaGraphSession, try_capture
-from app.runtime.providers import Provider, openvino_devices
+from app.runtime.providers import Provider, available_cores, openvino_devices
 from app.runtime.shared_weights import SharingSession, share
 from app.runtime.tensorrt import tensorrt_options
 
@@ -153,8 +153,10 @@ def _chain(graph_file: Path, graph: Graph, provider: Provider) -> list[Any] | No
 
 def _openvino_config(provider: Provider, num_threads: int) -> dict[str, str]:
     precision = "bf16" if provider.precision == "bf16" else "f32"
-    config = {"CPU": {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(num_threads)}}
-    return {"load_config": json.dumps(config)}
+    config = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(num_threads)}
+    if num_threads < available_cores():  # it binds threads to the first cores, those of every engine to the same ones
+        config["ENABLE_CPU_PINNING"] = "NO"
+    return {"load_config": json.dumps({"CPU": config})}
 
 
 class FoldedGraph:

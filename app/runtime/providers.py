@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -274,21 +275,43 @@ def available_cores() -> int:
 
 
 def _cgroup_cores() -> int | None:
+    """What the tightest quota comes to, in whole cores; None: there is none."""
+    quotas = [_quota(f"/sys/fs/cgroup{folder}") for folder in _cgroup_folders()]
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _cgroup_folders() -> Iterator[str]:
+    """Control groups of this process, its own and those around it, of version 2 and of version 1. In a container its own is the
+    first; the quota of a unit of systemd stands in that of the unit."""
+    yield from ("", "/cpu")
+    for line in _text("/proc/self/cgroup").splitlines():
+        _, _, controllers_and_path = line.partition(":")
+        controllers, _, path = controllers_and_path.partition(":")
+        if not controllers or "cpu" in controllers.split(","):
+            names = [name for name in path.split("/") if name]
+            yield from (("/cpu" if controllers else "") + "/" + "/".join(names[: end + 1]) for end in range(len(names)))
+
+
+def _quota(folder: str) -> int | None:
+    own = _text(f"{folder}/cpu.max").split()
+    quota, period = own if len(own) == 2 else (_text(f"{folder}/cpu.cfs_quota_us"), _text(f"{folder}/cpu.cfs_period_us"))
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return None if quota == "max" else -(-int(quota) // int(period))
-    except (OSError, ValueError):
+        return max(1, -(-int(quota) // int(period))) if int(quota) > 0 else None  # version 1 says -1 where there is none
+    except (ValueError, ZeroDivisionError):
         return None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _cpu_flags() -> frozenset[str]:
     if platform.system() != "Linux":
         return frozenset()
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    line = next((line for line in _text("/proc/cpuinfo").splitlines() if line.startswith("flags")), "")
     return frozenset(line.partition(":")[2].split())
 
 

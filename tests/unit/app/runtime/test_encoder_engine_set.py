@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from app.core.errors import EngineLost, HooperError
+from app.core.manifest import Graph
 from app.core.sequences import Batch
-from app.core.types import RowOutput
+from app.core.types import Device, RowOutput
 from app.runtime import encoder_engine as encoder_engine_module
 from app.runtime.encoder_engine import MAX_DEFAULT_STREAMS, open_engines
-from app.runtime.onnx_session import OrtSession
+from app.runtime.onnx_session import InputInfo, OrtSession
 from app.runtime.providers import Provider
 from tests.support.faulty_engine import FaultySessionFactory
 from tests.support.tiny_model import packed_graph, row
@@ -69,23 +70,49 @@ async def test_by_default_it_is_the_cores_that_count(tmp_path: Path, monkeypatch
     await engines.aclose()
 
 
-@pytest.mark.parametrize("device", ["cuda", "openvino", "tensorrt"])
-def test_other_devices_compute_one_after_the_other(tmp_path: Path, device: str) -> None:
+class Elsewhere:
+    """A graph on another device, which is never run."""
+
+    def __init__(self, on_cpu: OrtSession) -> None:
+        self._on_cpu = on_cpu
+
+    def run(self, *_: object) -> Sequence[np.ndarray]:
+        raise NotImplementedError
+
+    def get_inputs(self) -> Sequence[InputInfo]:
+        return self._on_cpu.get_inputs()
+
+    def get_providers(self) -> list[str]:
+        return ["SomeExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("device", "requested", "num_threads", "threads_of_each"),
+    [
+        ("cuda", 2, 2, [2]),
+        ("tensorrt", 2, 2, [2]),
+        ("openvino", 2, 2, [2, 1, 1]),  # each an engine of its own: OpenVINO has threads, and does not compute on the caller's
+        ("openvino", 2, 5, [5, 2, 2]),
+        ("openvino", 9, 3, [3, 1, 1, 1]),
+        ("openvino", 1, 2, [2]),
+        ("openvino", 0, 2, [2]),
+    ],
+)
+def test_of_other_devices_processors_compute_side_by_side_where_that_is_asked_for(
+    tmp_path: Path, device: Device, requested: int, num_threads: int, threads_of_each: list[int]
+) -> None:
     graph = packed_graph(tmp_path / "model.onnx")
-    cpu = open_engines(tmp_path / "model.onnx", graph, FP32, 2).exclusive
+    on_cpu = open_engines(tmp_path / "model.onnx", graph, FP32, 2).exclusive.share_session()
+    opened: list[int] = []
 
-    class Elsewhere:
-        def get_inputs(self) -> object:
-            return cpu._engine.get_inputs()  # type: ignore[union-attr]
+    def session_factory(_file: Path, _graph: Graph, _provider: Provider, num_threads: int) -> OrtSession:
+        opened.append(num_threads)
+        return Elsewhere(on_cpu)
 
-        def get_providers(self) -> list[str]:
-            return ["SomeExecutionProvider"]
-
-    def session_factory(*_: object) -> OrtSession:
-        return Elsewhere()  # type: ignore[return-value]
-
-    provider = Provider(device, "fp16", "for a test")  # type: ignore[arg-type]
-    assert not open_engines(tmp_path / "model.onnx", graph, provider, 2, 2, session_factory).parallel
+    engines = open_engines(
+        tmp_path / "model.onnx", graph, Provider(device, "fp32", "for a test"), num_threads, requested, session_factory
+    )
+    assert opened == [entry.num_threads for entry in (engines.exclusive, *engines.parallel)] == threads_of_each
 
 
 async def test_all_answer_alike_at_the_same_time(tmp_path: Path) -> None:

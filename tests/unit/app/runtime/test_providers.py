@@ -299,6 +299,30 @@ def test_a_container_has_the_cores_of_its_quota(files: dict[str, str], text: str
     assert providers.available_cores() == cores
 
 
+@pytest.mark.parametrize(
+    ("texts", "cores"),
+    [
+        ({"/proc/self/cgroup": "0::/s/h.service\n", "/sys/fs/cgroup/s/h.service/cpu.max": "300000 100000\n"}, 3),
+        ({"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/cpu.max": "200 100", "/sys/fs/cgroup/a/b/cpu.max": "400 100"}, 2),
+        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "250000\n", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        (
+            {
+                "/proc/self/cgroup": "9:name=systemd:/\n4:cpu,cpuacct:/docker/x\nnonsense\n",
+                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us": "100000",
+                "/sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us": "50000",
+            },
+            2,
+        ),
+    ],
+)  # fmt: skip
+def test_the_tightest_quota_counts_of_all_groups_that_the_process_is_in(
+    files: dict[str, str], texts: dict[str, str], cores: int
+) -> None:
+    files |= texts
+    assert providers.available_cores() == cores
+
+
 def test_without_a_quota_the_cores_are_those_of_the_process(files: dict[str, str]) -> None:
     assert providers.available_cores() == 8
 
