@@ -39,6 +39,8 @@ IN_WORDS = {"NoExtensionBias": "no text obeys it, or none that ends"}
 STUCK = "the model has no token with which the text could go on"
 PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 """Where the library finds something wrong, in what was made here of what was sent."""
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+"""The decoder of a vocabulary of bytes, by which the library knows it."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """What it writes for a byte of a character that it has no token of."""
 NO_BYTE = "<0xFF>"
@@ -170,9 +172,13 @@ class GrammarCompiler:
         if not self._eos:
             raise InvalidInput("the model has no token that ends a text, so that none can be held to a form")
         definition = json.loads(self._tokenizer.definition)
-        if MARK not in json.dumps(definition.get("decoder"), ensure_ascii=False):
+        decoder = json.dumps(definition.get("decoder"), ensure_ascii=False)
+        is_byte_level = '"ByteLevel"' in decoder
+        if is_byte_level:  # what stands around it, as in tokenizers that transformers makes of GGUF files, does nothing
+            definition["decoder"] = BYTE_LEVEL
+        if is_byte_level or MARK not in decoder:
             try:
-                return library.LLTokenizer(self._tokenizer.definition, n_vocab=self._vocab_size, eos_token=self._eos)
+                return library.LLTokenizer(json.dumps(definition), n_vocab=self._vocab_size, eos_token=self._eos)
             except ValueError as error:
                 raise InvalidInput(
                     "the model's tokenizer does not say what text each token is, so that none can be held to a form"

@@ -103,7 +103,8 @@ class WritingRequest(Request):
         return ContinueOptions(
             max_new_tokens=self.max_tokens or default_tokens,
             temperature=self.temperature,
-            top_p=None if self.top_p == 1 else self.top_p,  # what clients send where nothing is meant
+            # what clients send where nothing is meant, and what changes nothing: the likeliest token is always among them
+            top_p=None if self.top_p == 1 or self.temperature == 0 else self.top_p,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             seed=None if self.seed is None else self.seed % 2**32,

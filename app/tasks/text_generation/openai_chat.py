@@ -76,6 +76,10 @@ class ToolCall(Request):
     function: CalledFunction = Field(description="What was called.")
 
 
+EMPTY_PARTS = frozenset({"annotations", "audio", "function_call"})
+"""Of messages that clients send back as they came from elsewhere; taken where nothing stands in them."""
+
+
 class ChatMessage(Request):
     """What somebody said."""
 
@@ -86,10 +90,22 @@ class ChatMessage(Request):
     name: str | None = Field(None, description="What who said it is called, for templates that tell it.")
     tool_calls: list[ToolCall] | None = Field(None, description="Of an assistant: what was called.")
     tool_call_id: str | None = Field(None, description="Of a tool: which call it answers.")
-    refusal: None = Field(None, description="Changes nothing.")
+    reasoning_content: str | None = Field(
+        None, description="Of an assistant: what was thought before, for templates that tell it."
+    )
+    refusal: str | None = Field(None, description="Of an assistant: what was said in the place of `content`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_says_nothing(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: entry for name, entry in value.items() if not (name in EMPTY_PARTS and entry in (None, []))}
 
     @model_validator(mode="after")
     def _says_something(self) -> ChatMessage:
+        if self.content is None:
+            self.content = self.refusal
         if self.content is None and not (self.role == "assistant" and self.tool_calls):
             raise ValueError(f"content is required, of the role {self.role}")
         return self
@@ -98,7 +114,9 @@ class ChatMessage(Request):
         """In the form that chat templates are written for."""
         text = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content or ())
         message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
-        message |= {name: value for name in ("name", "tool_call_id") if (value := getattr(self, name)) is not None}
+        message |= {
+            name: value for name in ("name", "tool_call_id", "reasoning_content") if (value := getattr(self, name)) is not None
+        }
         if self.tool_calls:
             message["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
             for call in message["tool_calls"]:
@@ -140,6 +158,15 @@ class NamedToolChoice(Request):
 
     type: Literal["function"] = Field(description="What it is.")
     function: NamedFunction = Field(description="The function.")
+
+
+def _choice_in_its_form(value: Any) -> Any:
+    if isinstance(value, dict) and (value.keys() != {"type", "function"} or value["type"] != "function"):
+        raise ValueError('should be a word, or {"type": "function", "function": {"name": …}}')
+    return value
+
+
+ToolChoice = Annotated[Literal["auto", "none", "required"] | NamedToolChoice, BeforeValidator(_choice_in_its_form)]
 
 
 class JsonSchemaFormat(Request):
@@ -199,7 +226,7 @@ class ChatCompletionRequest(WritingRequest):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = Field(
         None, description="Functions that the model may call, where its template knows of them."
     )
-    tool_choice: Literal["auto", "none", "required"] | NamedToolChoice | None = Field(
+    tool_choice: ToolChoice | None = Field(
         None,
         description="`none`: the model is told of no functions. `required`, or a function: the answer is a call whose "
         "arguments obey the function's schema.",

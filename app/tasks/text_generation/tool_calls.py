@@ -141,7 +141,8 @@ def call_grammar(
         "ID: /[a-zA-Z0-9]{9}/",
     ]
     for number, (name, parameters) in enumerate(functions):
-        rules.append(f"call{number}: {literal(json.dumps(name, ensure_ascii=False)[1:-1] + form.middle)} arguments{number}")
+        written = json.dumps(json.dumps(name, ensure_ascii=False)[1:-1])  # whatever it spells, it is no special token
+        rules.append(f"call{number}: {written} {literal(form.middle)} arguments{number}")
         rules.append(f"arguments{number}: {json_rule(arguments_schema(parameters))}")
     return "\n".join([*rules, *([f"document: {json_rule(document)}"] if document is not None else [])])
 

@@ -143,6 +143,17 @@ def test_tokens_whose_text_nobody_knows_and_models_without_an_end_are_told() -> 
         GrammarCompiler(Tokenizer(byte_level_json(), 64), 300, ()).compiled(form)
 
 
+def test_bytes_are_bytes_whatever_stands_around_their_decoder() -> None:
+    pieces = json.loads(byte_level_json())
+    replaced = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}  # as of a GGUF file that transformers read
+    pieces["decoder"] = {
+        "type": "Sequence",
+        "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}, replaced, pieces["decoder"]],
+    }
+    text, has_ended = Babbler(json.dumps(pieces), has_encoder=False).write(OutputFormat.of_choices(["the é\n"]), 0)
+    assert (text, has_ended) == ("the é\n", True)
+
+
 def test_a_grammar_is_made_once_and_its_sequences_do_not_know_each_other(model: Babbler) -> None:
     form: Any = OutputFormat("regex", "ab|cd")
     grammar = model.compiler.compiled(form)

@@ -272,10 +272,11 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
     call = {"id": "1", "type": "function", "function": {"name": "see", "arguments": '{"a": 1}'}}
     answer = await chat(
         service,
-        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "content": None, "tool_calls": [call], "annotations": [], "audio": None, "function_call": None},
+        {"role": "assistant", "content": None, "refusal": "No.", "reasoning_content": "Hm."},
         {"role": "tool", "tool_call_id": "1", "content": "good"},
         {"role": "user", "content": parts},
-        user="me", store=False, metadata={}, logit_bias={}, tool_choice=None, stop=None, n=1, top_p=1, stream=False,
+        user="me", temperature=0, store=False, metadata={}, logit_bias={}, tool_choice=None, stop=None, n=1, top_p=0.5, stream=False,
         parallel_tool_calls=True, chat_template_kwargs={"enable_thinking": False},
     )  # fmt: skip
     assert answer.json()["choices"][0]["message"]["content"] == " the\nfilm"
@@ -303,6 +304,7 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ),
         ({"tool_choice": "required"}, "tool_choice", "counts only with tools"),
         ({"tool_choice": "any", "tools": [TOOL]}, "tool_choice", "'required'"),
+        ({"tool_choice": {"type": "function", "name": "see"}, "tools": [TOOL]}, "tool_choice", "should be a word, or"),
         ({"tool_choice": called("sea"), "tools": [TOOL]}, "tool_choice.function.name", "no function 'sea'"),
         ({"tool_choice": "required", "tools": [TOOL], "stop": "a"}, "stop", "does not go with tools"),
         ({"tool_choice": "required", "tools": [UNREADABLE]}, "tools", 'Unimplemented keys: ["not"]'),

@@ -34,7 +34,12 @@ RIVER = {
     "properties": {"kind": {"$ref": "#/$defs/kind"}, "length": {"type": "integer"}},
     "required": ["kind"],
 }
-FUNCTIONS: Mapping[str, Any] = {"see": RIVER, "see_all": None, 'say "ö"': {"properties": {"a": {"type": "boolean"}}}}
+FUNCTIONS: Mapping[str, Any] = {
+    "see": RIVER,
+    "see_all": None,
+    'say "ö"': {"properties": {"a": {"type": "boolean"}}},
+    "</s>": None,
+}
 EOS_TOKENS = ("</s>", "<|im_end|>")
 
 
