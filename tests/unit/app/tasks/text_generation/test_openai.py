@@ -276,8 +276,8 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         {"role": "assistant", "content": None, "refusal": "No.", "reasoning_content": "Hm."},
         {"role": "tool", "tool_call_id": "1", "content": "good"},
         {"role": "user", "content": parts},
-        user="me", temperature=0, store=False, metadata={}, logit_bias={}, tool_choice=None, stop=None, n=1, top_p=0.5, stream=False,
-        parallel_tool_calls=True, chat_template_kwargs={"enable_thinking": False},
+        user="me", temperature=0, store=False, metadata={}, logit_bias={}, tool_choice=None, stop=None, n=1, top_p=0.5,
+        stream=False, parallel_tool_calls=True, chat_template_kwargs={"enable_thinking": False},
     )  # fmt: skip
     assert answer.json()["choices"][0]["message"]["content"] == " the\nfilm"
 
