@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from app.core.errors import SetupError
 
-START_S, END_S, POLL_S = 60.0, 60.0, 0.1
+START_S, END_S, POLL_S = 180.0, 60.0, 0.1
 OK = 200
 
 
@@ -66,7 +66,7 @@ class Address:
         Raises:
             OSError: nobody answers, or not with 200.
         """
-        return self._good("GET", path, None, 5.0).decode()
+        return self._good("GET", path, None, 30.0).decode()
 
     def get(self, path: str) -> Any:
         """The JSON behind a path; raises as `text` does."""

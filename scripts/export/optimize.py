@@ -283,22 +283,23 @@ def quantize_weights(
     return graph.model_copy(update={"storage": storage if nodes else graph.storage, "file": target.name})
 
 
-def quantize(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 weights and the scale of each channel along `axis`: of several, the scale with the least squared error."""
+def quantize(weights: np.ndarray, axis: int, largest_int: int = MAX_INT8) -> tuple[np.ndarray, np.ndarray]:
+    """int8 weights, of `largest_int` at most, and the scale of each channel along `axis`: of several, the one with the least
+    squared error."""
     rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)  # (channels, weights)
     largest = np.abs(rows).max(axis=1)
     largest[largest == 0] = 1  # a channel of zeros: any scale keeps them
     smallest_error = np.full(len(rows), np.inf)
-    scale = largest / MAX_INT8
+    scale = largest / largest_int
     for shrink in SHRINKS:
-        candidate = largest * shrink / MAX_INT8
-        rounded = np.clip(np.rint(rows / candidate[:, None]), -MAX_INT8, MAX_INT8) * candidate[:, None]
+        candidate = largest * shrink / largest_int
+        rounded = np.clip(np.rint(rows / candidate[:, None]), -largest_int, largest_int) * candidate[:, None]
         error = np.square(rounded - rows).sum(axis=1)
         better = error < smallest_error
         scale[better], smallest_error[better] = candidate[better], error[better]
     scale = scale.astype(np.float32)
     shape = [-1 if dim == axis else 1 for dim in range(weights.ndim)]
-    return np.clip(np.rint(weights / scale.reshape(shape)), -MAX_INT8, MAX_INT8).astype(np.int8), scale
+    return np.clip(np.rint(weights / scale.reshape(shape)), -largest_int, largest_int).astype(np.int8), scale
 
 
 def _channel_axes(model: ModelProto) -> dict[str, int]:

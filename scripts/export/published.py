@@ -29,7 +29,8 @@ from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import Say, describe_metrics, describe_parity
 from scripts.export.publish import EVALUATION, as_json
 from scripts.export.seq2seq.golden import golden_answers
-from scripts.export.seq2seq.int8 import GATE, INT8_DECODER, HeldOut, measure_int8, write_int8_step
+from scripts.export.seq2seq.int8 import GATE, INT8_DECODER, HeldOut, compare_forms, write_int8_step
+from scripts.export.seq2seq.rows import write_int8_rows
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import Graphs
 from scripts.export.variants import Variant
@@ -114,7 +115,10 @@ def open_folder(folder: Path, device: DeviceChoice = "cpu", may_write: bool = Fa
     artefact = open_artefact(folder)
     manifest = artefact.manifest
     if manifest.decoder is not None and not may_write:
-        raise InvalidSettings(f"{artefact.id} writes its answers; of such models nothing is measured or changed like this")
+        raise InvalidSettings(
+            f"{artefact.id} writes its answers; of such models nothing is measured or changed like this: their longest input is"
+            " chosen when they are published (`hooper models add CHECKPOINT --max-tokens N`), and they compute in fp32 or int8"
+        )
     training = training_task(manifest.task)
     try:
         task = _task(training, artefact, manifest.max_tokens)
@@ -277,10 +281,10 @@ def _publish_int8_step(version: OpenVersion, decoder: Decoder, recipe: Recipe, m
         release.add_files(version.artefact)
         graphs = Graphs(release.staging / manifest.graph.file, manifest.graph, release.staging / decoder.file, decoder)
         file = release.staging / INT8_DECODER
-        if not write_int8_step(graphs.decoder_file, file):
-            raise InvalidSettings(f"the decoder of {version.name} has nothing to compute in int8")
         held_out = HeldOut(training, version.task, manifest.task_options, data.examples, data.is_labelled)
-        comparison = measure_int8(graphs, file, manifest.max_tokens, held_out)
+        comparison = compare_forms((write_int8_rows, write_int8_step), graphs, file, manifest.max_tokens, held_out, say)
+        if comparison is None:
+            raise InvalidSettings(f"the decoder of {version.name} has nothing to compute in int8")
         say("verify", str(comparison))
         if not comparison.parity.passed:
             raise ParityFailed(f"the decoder in int8 writes worse than in fp32: {comparison}; {GATE}")

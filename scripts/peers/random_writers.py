@@ -26,7 +26,8 @@ from scripts.export.optimize import move
 from scripts.export.publish import EVALUATION, as_json
 from scripts.export.seq2seq.golden import golden_answers
 from scripts.export.seq2seq.graphs import export_writer
-from scripts.export.seq2seq.int8 import INT8_DECODER, write_int8_step
+from scripts.export.seq2seq.int8 import INT8_DECODER
+from scripts.export.seq2seq.rows import write_int8_rows
 from scripts.export.seq2seq.steps import Graphs
 from scripts.tasks import training_task
 
@@ -135,7 +136,7 @@ def _publish(name: str, shape: WriterShape, model: Any, definition: str, version
         graphs = export_writer(model, rows, Path(folder), start_token_id=start)
         move(graphs.encoder_file, version / "model.onnx")
         move(graphs.decoder_file, version / graphs.decoder.file)
-    has_int8 = write_int8_step(version / graphs.decoder.file, version / INT8_DECODER)
+    has_int8 = write_int8_rows(version / graphs.decoder.file, version / INT8_DECODER)
     graph = graphs.graph.model_copy(update={"file": "model.onnx"})
     decoder = graphs.decoder.model_copy(update={"max_length": min(graphs.decoder.max_length, 512)})
     files = Graphs(version / "model.onnx", graph, version / decoder.file, decoder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from scripts.export.formatting import Say, describe_parity, metric_name
 from scripts.export.optimize import MIN_WEIGHTS, files_of, save
 from scripts.export.publish import VersionContents
 from scripts.export.seq2seq.greedy import GreedyWriter
+from scripts.export.seq2seq.rows import write_int8_rows
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, StepReference, compare_steps, different_rows
 from scripts.export.variants import MAX_INT8, MICROSOFT, ZERO_POINT, share_weights
@@ -273,6 +274,45 @@ def graphs_of(contents: VersionContents) -> Graphs:
     return Graphs(contents.verified.file, contents.verified.graph, file, decoder)
 
 
+Writer = Callable[[Path, Path], bool]
+"""Writes a form of a step, from its file to another one; whether there is such a form."""
+
+
+def compare_forms(
+    writers: Sequence[Writer], graphs: Graphs, file: Path, max_tokens: int, held_out: HeldOut, say: Say
+) -> Int8Comparison | None:
+    """Write one form after the other, until one passes.
+
+    Args:
+        writers: the fastest first.
+        graphs, max_tokens, held_out: as for `measure_int8`.
+        file: where the form lies in the end: the one that passed, else the last one.
+        say: told of a form that did not pass, where there is another one.
+
+    Returns:
+        How it differs; None: there is no form.
+
+    Raises:
+        ParityFailed: what the last one writes depends on what is written beside it.
+    """
+    failed: Int8Comparison | ParityFailed | None = None
+    for write in writers:
+        if not write(graphs.decoder_file, file):
+            continue
+        if failed is not None:
+            say("", f"decoder in int8, with a scale for each row: {failed}; it gets one for each block")
+        try:
+            failed = measure_int8(graphs, file, max_tokens, held_out)
+        except ParityFailed as error:
+            failed = error
+        else:
+            if failed.parity.passed:
+                return failed
+    if isinstance(failed, ParityFailed):
+        raise failed
+    return failed
+
+
 def with_int8(contents: VersionContents, held_out: HeldOut, say: Say) -> VersionContents:
     """The version with a step in int8 beside the other one, where it passes its gate; what was measured is noted in any case.
 
@@ -283,12 +323,12 @@ def with_int8(contents: VersionContents, held_out: HeldOut, say: Say) -> Version
     """
     graphs = graphs_of(contents)
     file = graphs.decoder_file.with_name(INT8_DECODER)
-    if not write_int8_step(graphs.decoder_file, file):
-        return contents
     try:
-        comparison = measure_int8(graphs, file, contents.max_tokens, held_out)
+        comparison = compare_forms((write_int8_rows, write_int8_step), graphs, file, contents.max_tokens, held_out, say)
     except ParityFailed as failure:
         say("", f"decoder in int8: {failure}; it will not be used")
+        return contents
+    if comparison is None:
         return contents
     verdict = "" if comparison.parity.passed else "; it failed, and will not be used"
     say("", f"decoder in int8, {comparison}{verdict}")
