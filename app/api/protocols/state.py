@@ -181,20 +181,24 @@ class SizeLimits(BaseModel):
 
 
 class ListedModel(BaseModel):
-    """A loaded model as OpenAI's API lists it."""
+    """A loaded model as OpenAI's API shows it."""
 
     id: str = Field(description="What requests call it.", examples=["embed"])
     object: Literal["model"] = Field(default="model", description="What it is.")
     created: int = Field(description="When it was published, in seconds since 1970; 0: not known.", examples=[1798707069])
     owned_by: str = Field(description="Whose it is: of this service.", examples=["hooper"])
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> ListedModel:
-        try:
-            created = int(datetime.fromisoformat(manifest.created).timestamp())
-        except ValueError:  # a manifest may say what it likes
-            created = 0
-        return cls(id=manifest.name, created=created, owned_by="hooper")
+
+def listed(manifest: Manifest) -> ListedModel:
+    try:
+        created = int(datetime.fromisoformat(manifest.created).timestamp())
+    except ValueError:  # a manifest may say what it likes
+        created = 0
+    return ListedModel(id=manifest.name, created=created, owned_by="hooper")
+
+
+class ShownModel(ModelState, ListedModel):
+    """A loaded model, in both ways."""
 
 
 class ModelList(BaseModel):

@@ -11,7 +11,7 @@ from app.api.auth import require_admin
 from app.api.context import AppState, app_state
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
-from app.api.protocols.state import Failed, ListedModel, ModelList, ModelState, Published, SizeLimits
+from app.api.protocols.state import Failed, ModelList, ModelState, Published, ShownModel, SizeLimits, listed
 from app.core.errors import UnknownModel
 from app.serving.rollout.lease import MAIN, SHADOW, LiveVersion, Role, canary_role
 
@@ -65,16 +65,17 @@ async def list_models(state: State) -> ModelList:
     limits = SizeLimits(max_items=state.settings.max_items, max_body_bytes=state.settings.max_body_bytes)
     failed = [Failed.of(failure) for failure in state.registry.failed]
     manifests = {version.deployment.manifest.name: version.deployment.manifest for version in reversed(state.registry.live)}
-    data = [ListedModel.of(manifests[name]) for name in sorted(manifests)]
+    data = [listed(manifests[name]) for name in sorted(manifests)]
     return ModelList(models=models, failed=failed, limits=limits, data=data)
 
 
 @router.get("/models/{name}", summary="Show a model", responses=openapi_responses(401, 404, 421, 422, 429, 503))
-async def show_model(name: Name, state: State) -> ModelState:
+async def show_model(name: Name, state: State) -> ShownModel:
     """One loaded model: its main version."""
     for version in state.registry.live:
-        if version.deployment.manifest.name == name:
-            return _state_of(version, state)
+        manifest = version.deployment.manifest
+        if manifest.name == name:
+            return ShownModel(**dict(_state_of(version, state)), **dict(listed(manifest)))
     with state.registry.lease((), name):  # says why there is none
         raise UnknownModel(f"model {name!r} is not loaded")
 

@@ -402,7 +402,7 @@ class StreamedMessage:
 
     def _choice(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         if not self._has_begun:
-            self._has_begun, delta = True, {"role": "assistant", "content": "", **delta}
+            self._has_begun, delta = True, {"role": "assistant", "content": None if "tool_calls" in delta else "", **delta}
         scores, self._scores = self._scores, []
         logprobs = _chat_logprobs(scores) if scores else None
         return {"index": self._index, "delta": delta, "finish_reason": finish_reason, "logprobs": logprobs}
