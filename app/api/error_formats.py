@@ -16,6 +16,7 @@ from app.observability.logging import request_id
 
 PROBLEM_JSON = "application/problem+json"
 JSON = "application/json"
+CONTEXT_LENGTH = "context_length_exceeded"
 FIELD = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*")
 """What the name of a field looks like before a colon."""
 
@@ -119,7 +120,9 @@ def _openai_error(fault: ErrorInfo) -> OpenAIError:
     kind = by_status.get(fault.status, "invalid_request_error" if fault.status < 500 else "server_error")
     field, separator, _ = fault.detail.partition(": ")
     param = field if separator and FIELD.fullmatch(field) else None
-    return OpenAIError(error=OpenAIErrorDetail(message=fault.detail, type=kind, param=param, code=fault.kind))
+    # some clients know this one by its code in the message alone, as LangChain's does
+    message = f"{fault.detail} ({fault.kind})" if fault.kind == CONTEXT_LENGTH else fault.detail
+    return OpenAIError(error=OpenAIErrorDetail(message=message, type=kind, param=param, code=fault.kind))
 
 
 NATIVE = ErrorFormat(Problem, PROBLEM_JSON, _problem)
@@ -135,7 +138,7 @@ OPENAI = ErrorFormat(
     JSON,
     _openai_error,
     statuses={InvalidInput: 400, TooManyTokens: 400},
-    kinds={TooManyTokens: "context_length_exceeded"},  # by which clients know that a conversation has to be made shorter
+    kinds={TooManyTokens: CONTEXT_LENGTH},  # by which clients know that a conversation has to be made shorter
 )
 
 _BY_FIRST_PART = {
