@@ -57,6 +57,7 @@ ELSEWHERE = {
     "validation": "get_dataset takes it",
     "split": "get_dataset takes it as split_ratio",
     **dict.fromkeys(FILE_OPTIONS, "get_dataset takes it"),
+    **dict.fromkeys(("teacher_data", "teacher_sentences"), "`hooper train` alone reads it"),
     "epochs": "fit takes it",
     "models": "save takes it, within its path",
 }

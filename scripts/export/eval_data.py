@@ -90,7 +90,7 @@ def load_eval_data(
     if is_labelled:
         examples, broken = read_labelled(training, task_options, recipe, records)
     else:
-        examples, broken = _parse_all(lambda record, source: _parse_item(training, recipe, record, source), recipe, records)
+        examples, broken = _parse_all(lambda record, source: parse_item(training, recipe, record, source), recipe, records)
     if recipe.max_rows and len(examples) > recipe.max_rows:
         examples = random.Random(recipe.seed).sample(examples, recipe.max_rows)
     if not examples:
@@ -139,8 +139,8 @@ def _read(source: str, options: ReadOptions) -> list[Record]:
     return read_records(source, options)
 
 
-def _parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
-    """An example without a target."""
+def parse_item(training: TrainingTask, recipe: Recipe, record: Record, source: str) -> Example | Broken:
+    """An example without a target, of a record whose labels, if it has any, are not looked at."""
     if record.broken:
         return Broken(record.where, record.broken)
     text_field = [name for name, field in training.fields.items() if field.required][-1]

@@ -75,6 +75,7 @@ class SummarizationTraining(HeadTask):
 
     served = SERVED
     api_module = "summarizer"
+    is_teachable = True
     metrics_type = SummaryMetrics
     length_metric = "ROUGE-1"
     primary_metric = "rouge1"
@@ -119,14 +120,21 @@ class SummarizationTraining(HeadTask):
         """
         import torch
 
-        inside = labels[..., 0] != IGNORED
-        numbers = labels[..., 0][inside].long()
-        logits = outputs["logits"][..., 0].float()[inside]
-        counts = torch.bincount(numbers)
-        means = torch.zeros(len(counts)).to(logits).index_add(0, numbers, logits) / counts
-        targets = torch.zeros_like(means)
-        targets[numbers] = labels[..., 1][inside].to(targets)
-        return torch.nn.functional.binary_cross_entropy_with_logits(means, targets)
+        (means, wanted) = _by_sentence(labels, outputs["logits"][..., 0], labels[..., 1])
+        return torch.nn.functional.binary_cross_entropy_with_logits(means, wanted)
+
+    def teacher_loss(self, outputs: Any, labels: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Kullback-Leibler divergence of whether a sentence is wanted, averaged over the sentences."""
+        import torch
+
+        ours, theirs = (logits / temperature for logits in _by_sentence(labels, outputs["logits"][..., 0], teacher[..., 0]))
+        cross, own = (
+            torch.nn.functional.binary_cross_entropy_with_logits(logits, theirs.sigmoid()) for logits in (ours, theirs)
+        )
+        return (cross - own) * temperature**2
+
+    def unlabelled_target(self, task_options: Mapping[str, Any]) -> Target:
+        return Target(("-",))
 
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
@@ -253,6 +261,21 @@ def _rouge1(answers: Sequence[Summary], examples: Sequence[Example]) -> list[flo
         rouge(example.target.sentences, [sentence.text for sentence in answer.sentences])["rouge1"]
         for answer, example in zip(answers, examples, strict=True)
     ]
+
+
+def _by_sentence(labels: torch.Tensor, *of_tokens: torch.Tensor) -> list[torch.Tensor]:
+    """What tokens have, as the mean over each sentence of a batch; padding is left out.
+
+    Args:
+        labels: (rows, tokens, 2), as `labels` gives them, of some rows of a batch or all.
+        of_tokens: (rows, tokens) each.
+    """
+    import torch
+
+    inside = labels[..., 0] != IGNORED
+    _, numbers, counts = torch.unique(labels[..., 0][inside], return_inverse=True, return_counts=True)
+    values = [tensor.float()[inside] for tensor in of_tokens]
+    return [torch.zeros(len(counts)).to(tensor).index_add(0, numbers, tensor) / counts for tensor in values]
 
 
 def _lead(text: str, language: str) -> Summary:

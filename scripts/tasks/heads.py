@@ -32,6 +32,18 @@ class HeadTask(TrainingTask):
         """From the model's outputs and the batch's labels to a scalar, where `has_own_loss`."""
         raise NotImplementedError
 
+    def teacher_loss(self, outputs: Any, labels: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """How far the model is from a teacher, where the task `is_teachable` and `has_own_loss`: a scalar, 0 where they agree,
+        whose gradients have the size of those of `loss` at any temperature.
+
+        Args:
+            outputs: of the model.
+            labels: of the batch, which say where there is something to learn.
+            teacher: its logits, as the model's; 0 at padding.
+            temperature: both logits are divided by it.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def labels(self, rows: Sequence[TrainingRow], width: int) -> np.ndarray:
         """Labels of a padded batch of this many tokens, as the head's loss takes them."""

@@ -36,9 +36,11 @@ class TrainingRow:
     row: Row
     label: Any
     teacher: np.ndarray | None = None
-    """A teacher's logits of this row, where the recipe names one. (labels,)"""
+    """A teacher's logits of this row, where the recipe names one. (labels,); where each token has an output (tokens, labels)"""
     others: Sequence[Row] = ()
     """Of a task that compares texts: further rows of the same example, which go through the model beside it."""
+    is_labelled: bool = True
+    """Whether `label` says what is right; otherwise it holds the place alone, and only the teacher's logits are learnt."""
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -163,6 +165,8 @@ class TrainingTask(ABC):
     """Endings of the class names of the transformers models that have its head."""
     has_decoder = False
     """Whether its models write: an encoder reads a row, and a decoder writes the answer to it token by token."""
+    is_teachable = False
+    """Whether its models can learn from the answers of another one."""
     is_compared_with_base = False
     """Whether the base model answers without training, and is a baseline."""
 
@@ -205,7 +209,7 @@ class TrainingTask(ABC):
     def prepared_again(self, prepared: Prepared, dataset: Dataset, recipe: Recipe) -> Prepared:
         """The same with other training rows, which somebody wrote: what is derived from them, as the scale of numbers, is
         derived anew. The labels stay those of all rows."""
-        return replace(prepared, dataset=dataset, num_added=0)
+        return replace(prepared, dataset=replace(dataset, unlabelled=prepared.dataset.unlabelled), num_added=0)
 
     def group(self, example: Example) -> str:
         """What rows have in common that folds never part: the text but for case and spaces."""
@@ -357,6 +361,10 @@ class TrainingTask(ABC):
         return weight[order], bias[order]
 
     # training
+
+    def unlabelled_target(self, task_options: Mapping[str, Any]) -> Any:
+        """What stands in the place of the target of an example that only a teacher answers."""
+        return ()
 
     def window_texts(self, examples: Sequence[Example]) -> list[Any]:
         """Texts that fit into a window of training, of a task whose service reads in the same windows; none: the service reads

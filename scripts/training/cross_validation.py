@@ -54,7 +54,7 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
         recipe = recipe_of({"name": "way", **options, "runs": folder})
         pipeline = Pipeline(recipe, None, lambda stage, text: print(f"{stage:10} {text}", file=sys.stderr, flush=True))
-        prepared = pipeline.training.prepare(recipe, read_all(recipe))
+        prepared = pipeline.with_unlabelled(pipeline.training.prepare(recipe, read_all(recipe)))
         if prepared.task_options.get("problem_type") != "single_label_classification":
             raise InvalidSettings("only texts with one label each can be compared here")
         folds = cut(prepared.written, num_folds, pipeline.training.group, pipeline.training.strata, SEED)

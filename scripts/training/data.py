@@ -68,6 +68,8 @@ class Dataset:
     """Training rows that are corrections of the model."""
     num_replaced: int = 0
     """Rows of the data that corrections of the same items took the place of."""
+    unlabelled: Sequence[Example] = ()
+    """Trained on with a teacher's answers alone: nobody said what is right."""
 
 
 def load(

@@ -18,6 +18,8 @@ from app.runtime.layout import plan, to_tensors
 from scripts.tasks.heads import HeadTask
 from scripts.tasks.spec import TrainingRow
 
+LABELLED = "is_labelled"
+"""Of a batch with a teacher's answers, which rows have labels beside them."""
 SORTED_BATCHES = 100
 """Rows are sorted by length within so many batches: little padding, and still a random order."""
 
@@ -55,10 +57,10 @@ class Collator:
         self.num_tokens += sum(row.num_tokens for row in rows)
         self._num_places += len(rows) * layout.width
         arrays = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
-        if batch[0].teacher is not None:
-            arrays["teacher_logits"] = torch.from_numpy(
-                np.stack([entry.teacher for entry in batch if entry.teacher is not None])
-            )
+        taught = [entry.teacher for entry in batch if entry.teacher is not None]
+        if taught:
+            arrays["teacher_logits"] = torch.from_numpy(_padded(taught, layout.width))
+            arrays[LABELLED] = torch.tensor([entry.is_labelled for entry in batch])
         return {**arrays, "labels": torch.from_numpy(self._task.labels(batch, layout.width))}
 
     def forget(self) -> None:
@@ -81,7 +83,24 @@ class Collator:
             return row
         # a function of seed, epoch and row alone, so that a resumed run crops alike
         generator = random.Random(hash((self._seed, self._epoch, *row.row.input_ids)))
-        return replace(self._task.crop(row, limit, generator), teacher=row.teacher)
+        if row.teacher is None or row.teacher.ndim == 1:
+            return replace(self._task.crop(row, limit, generator), teacher=row.teacher, is_labelled=row.is_labelled)
+        # cut with its tokens' numbers in place of their ids: so it shows which of them stay
+        numbered = replace(row, row=replace(row.row, input_ids=range(row.row.num_tokens)))
+        cut = self._task.crop(numbered, limit, generator)
+        kept = list(cut.row.input_ids)
+        ids = [row.row.input_ids[place] for place in kept]
+        return replace(row, row=replace(cut.row, input_ids=ids), label=cut.label, teacher=row.teacher[kept])
+
+
+def _padded(taught: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """(rows, labels), or (rows, width, labels) where each token has logits."""
+    if taught[0].ndim == 1:
+        return np.stack(taught)
+    padded = np.zeros((len(taught), width, taught[0].shape[-1]), np.float32)
+    for line, logits in enumerate(taught):
+        padded[line, : len(logits)] = logits
+    return padded
 
 
 class LengthGroups(Sampler[int]):

@@ -192,7 +192,7 @@ def _training(pipeline: Pipeline, prepared: Prepared, begun: Beginning) -> Itera
     if rows is None:
         return
     if recipe.teacher:
-        yield RunCheck("teacher", "ok", f"{recipe.teacher} has the labels of the data, and answered a sample of it")
+        yield RunCheck("teacher", "ok", f"{recipe.teacher} fits the data, and answered a sample of it")
     usual, longest_rows = rows
     widest = max(row.longest.num_tokens for row in [*usual, *longest_rows])
     estimate, free = length_cost(recipe, begun.model, widest), _free_bytes()
@@ -200,7 +200,8 @@ def _training(pipeline: Pipeline, prepared: Prepared, begun: Beginning) -> Itera
         needed = readable_size(estimate.training_bytes)
         yield _no_memory(f"texts of {widest:,} tokens need about {needed}, and {readable_size(free)} are free")
         return
-    num_rows = round(len(train) * len(usual) / len(spaced))  # some tasks make several rows of an example
+    num_examples = len(train) + len(prepared.dataset.unlabelled)
+    num_rows = round(num_examples * len(usual) / len(spaced))  # some tasks make several rows of an example
     yield from _trial(pipeline, begun, usual, longest_rows, num_rows)
 
 

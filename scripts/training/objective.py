@@ -13,13 +13,17 @@ from app.core.errors import InvalidSettings
 from scripts.export.layouts import head_logits, padded_graph
 from scripts.tasks.heads import HeadTask
 from scripts.tasks.spec import TrainingRow, TrainingTask
-from scripts.training.data_loader import Collator
+from scripts.training.data_loader import LABELLED, Collator
 from scripts.training.evaluation import BUDGET, token_batches
 from scripts.training.recipe import Recipe, weights_of
 from scripts.training.seq2seq.objective import mean_token_loss
 
 MULTI = "multi_label_classification"
 SINGLE = "single_label_classification"
+NO_LABEL = -100
+"""Of a token that takes no part in the loss, as in torch and transformers."""
+LOGITS = ("logits", "start_logits", "end_logits")
+"""What heads call their outputs."""
 
 
 class Objective:
@@ -33,31 +37,47 @@ class Objective:
         self.num_labels: int = config.num_labels
         self._task, self._recipe = task, recipe
         self._kind = kind_of(task, config)
+        check_teacher(recipe.teacher, task)
         _check(recipe, self._kind)
-        self._weights = label_weights(recipe.class_weights, config, rows, self._kind == MULTI)
+        known = [row for row in rows if row.is_labelled]
+        self._weights = label_weights(recipe.class_weights, config, known, self._kind == MULTI)
 
     def __call__(self, model: Any, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, Any]:
         labels, teacher = inputs["labels"], inputs.get("teacher_logits")
-        fed = {name: tensor for name, tensor in inputs.items() if name not in ("labels", "teacher_logits")}
-        if self._task.has_own_loss:
-            outputs = model(**fed)
-            return self._task.loss(outputs, labels), outputs
-        if self._weights is None and teacher is None and not self._recipe.label_smoothing:
+        fed = {name: tensor for name, tensor in inputs.items() if name not in NOT_FED}
+        is_plain = self._weights is None and teacher is None and not self._recipe.label_smoothing
+        if is_plain and not self._task.has_own_loss:
             outputs = model(**fed, labels=labels)
             return outputs["loss"], outputs
         outputs = model(**fed)
-        logits = outputs["logits"].float()
-        loss = self._labels_loss(logits, labels)
-        if teacher is not None:
-            share = self._recipe.teacher_share
-            loss = (1 - share) * loss + share * self._teacher_loss(logits, teacher)
-        return loss, outputs
+        if teacher is None:
+            return self._labels_loss(outputs, labels), outputs
+        return self._taught_loss(outputs, labels, teacher, inputs.get(LABELLED)), outputs
 
     def num_correct(self, outputs: Any, labels: torch.Tensor) -> tuple[int, int]:
         """How many of how many decisions of a batch are right."""
         return self._task.num_correct(head_logits(outputs).detach().float().cpu().numpy(), labels.cpu().numpy())
 
-    def _labels_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _taught_loss(
+        self, outputs: Any, labels: torch.Tensor, teacher: torch.Tensor, is_labelled: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Of rows with labels the teacher's share and the labels', of those without the teacher's alone: a mean over rows."""
+        loss = torch.zeros((), device=labels.device)
+        is_labelled = torch.ones(len(labels), dtype=torch.bool, device=labels.device) if is_labelled is None else is_labelled
+        for chosen, share in ((is_labelled, self._recipe.teacher_share), (~is_labelled, 1.0)):
+            if not chosen.any():
+                continue
+            rows, some = _rows_of(outputs, chosen), labels[chosen]
+            part = share * self._teacher_loss(rows, some, teacher[chosen])
+            if share < 1:
+                part = part + (1 - share) * self._labels_loss(rows, some)
+            loss = loss + part * chosen.float().mean()
+        return loss
+
+    def _labels_loss(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        if self._task.has_own_loss:
+            return self._task.loss(outputs, labels)
+        logits, labels = _decisions(outputs["logits"].float(), labels, labels)
         weights = None if self._weights is None else self._weights.to(logits.device)
         if self._kind == MULTI:
             return functional.binary_cross_entropy_with_logits(logits, labels.to(logits), pos_weight=weights)
@@ -65,15 +85,41 @@ class Objective:
         # a mean over rows, not over weights: a batch of common labels must not count as much as one of rare ones
         return losses.mean() if weights is None else (weights[labels] * losses).mean()
 
-    def _teacher_loss(self, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    def _teacher_loss(self, outputs: Any, labels: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """Kullback-Leibler divergence at the temperature, times its square, so that gradients keep their size (Hinton,
         Vinyals and Dean 2015); for several labels the cross entropy of each label, which has the same gradient."""
         temperature = self._recipe.teacher_temperature
+        if self._task.has_own_loss:
+            return self._task.teacher_loss(outputs, labels, teacher, temperature)
+        logits, teacher = _decisions(outputs["logits"].float(), teacher, labels)
         ours, theirs = logits / temperature, teacher.to(logits) / temperature
         if self._kind == MULTI:
             return functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid()) * temperature**2
         divergence = functional.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), log_target=True, reduction="batchmean")
         return divergence * temperature**2
+
+
+NOT_FED = ("labels", "teacher_logits", LABELLED)
+"""What of a batch the model does not read."""
+
+
+def labelled_part(outputs: Any, inputs: Mapping[str, torch.Tensor]) -> tuple[Any, torch.Tensor]:
+    """Outputs and labels of the rows whose labels say what is right."""
+    chosen, labels = inputs.get(LABELLED), inputs["labels"]
+    return (outputs, labels) if chosen is None else (_rows_of(outputs, chosen), labels[chosen])
+
+
+def _rows_of(outputs: Any, chosen: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {name: outputs[name][chosen] for name in LOGITS if name in outputs}
+
+
+def _decisions(logits: torch.Tensor, wanted: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and what is wanted of them, (decisions, labels) and (decisions, …): where each token has a label, of the tokens
+    that are decided."""
+    if logits.dim() == 2:
+        return logits, wanted
+    inside = labels != NO_LABEL
+    return logits[inside], wanted[inside]
 
 
 def label_weights(class_weights: str, config: Any, rows: Sequence[TrainingRow], is_multi: bool) -> torch.Tensor | None:
@@ -115,13 +161,20 @@ def kind_of(task: TrainingTask, config: Any) -> str:
     return getattr(config, "problem_type", None) or SINGLE
 
 
+def check_teacher(teacher: str, task: TrainingTask) -> None:
+    """
+    Raises:
+        InvalidSettings: there is one, and the task's models learn from none.
+    """
+    if teacher and not task.is_teachable:
+        raise InvalidSettings(f"teacher is {teacher}, but a model for {task.name} learns from none; leave it out")
+
+
 def _check(recipe: Recipe, kind: str) -> None:
     if recipe.label_smoothing and kind != SINGLE:
         raise InvalidSettings(f"label_smoothing is {recipe.label_smoothing}, but it is for single labels only; leave it out")
     if recipe.class_weights != "none" and kind not in (SINGLE, MULTI):
         raise InvalidSettings(f"class_weights is {recipe.class_weights}, but there are no classes here; leave it out")
-    if recipe.teacher and kind not in (SINGLE, MULTI):
-        raise InvalidSettings(f"teacher is {recipe.teacher}, but only classifiers can learn from one; leave it out")
 
 
 @torch.no_grad()

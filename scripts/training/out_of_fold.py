@@ -69,7 +69,7 @@ def foldable(pipeline: Pipeline, records: Mapping[str, list[Record]], fold_all: 
     recipe = pipeline.recipe
     if fold_all and not recipe.split and not recipe.validation:
         recipe = replace(recipe, split=1.0)
-    prepared = pipeline.training.prepare(replace(recipe, from_feedback=[]), dict(records))
+    prepared = pipeline.with_unlabelled(pipeline.training.prepare(replace(recipe, from_feedback=[]), dict(records)))
     if not recipe.from_feedback:
         return prepared, []
     corrections = read_corrections(recipe)

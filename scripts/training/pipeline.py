@@ -32,7 +32,7 @@ from scripts.training.columns import with_task
 from scripts.training.data import Example, data_notes, read_all, read_corrections
 from scripts.training.data_checks import check_vocabulary
 from scripts.training.disk import check_writable, disk_needs, disk_room
-from scripts.training.distillation import open_teacher, with_teacher_logits
+from scripts.training.distillation import read_unlabelled, taught_rows
 from scripts.training.fine_tune import fine_tune, split_for_autofit
 from scripts.training.learning_rate import Curve, find_learning_rate
 from scripts.training.pretrained import BaseModel
@@ -132,10 +132,26 @@ class Pipeline:
                 f"{dataset.num_corrections:,} corrections are trained on, in place of {dataset.num_replaced:,} rows of the data"
             )
             prepared = replace(prepared, notes=[*prepared.notes, count_note, *corrections.notes])
+        prepared = self.with_unlabelled(prepared)
         self.say("load", f"{len(dataset.train):,} rows to train on, {len(dataset.validation):,} held out")
         for note in data_notes(dataset, prepared.sentences):
             self.say("", note)
         return prepared
+
+    def with_unlabelled(self, prepared: Prepared) -> Prepared:
+        """And the texts that a teacher answers, where the recipe names any.
+
+        Raises:
+            InvalidSettings: they cannot be read, or there is none.
+        """
+        if not self.recipe.teacher_data:
+            return prepared
+        unlabelled, sentences = read_unlabelled(self.recipe, self.training, prepared)
+        return replace(
+            prepared,
+            dataset=replace(prepared.dataset, unlabelled=unlabelled),
+            notes=[*prepared.notes, *sentences],
+        )
 
     def find_start(self) -> pretrained.Start:
         """What the recipe's training begins with.
@@ -368,10 +384,12 @@ class Pipeline:
         if self.recipe.autofit:
             examples, validation_split = split_for_autofit(examples)
             self.say("", f"autofit: {len(validation_split):,} training rows are the validation split that decides when to stop")
-        rows = self.training_rows(examples, prepared, tokenizer, self.run_folder.teacher, resume)
+        unlabelled = prepared.dataset.unlabelled
+        rows = self.training_rows(examples, prepared, tokenizer, self.run_folder.teacher, resume, unlabelled)
         judged_on = self.training.training_rows(validation_split, tokenizer, prepared.task_options)
         # also before a run is resumed, whose weights come from its checkpoint: the record of the probe is not kept there
-        probe = begin_with_probe(model, self.training, rows) if recipe.head == "probe" else None
+        labelled = [row for row in rows if row.is_labelled]
+        probe = begin_with_probe(model, self.training, labelled) if recipe.head == "probe" else None
         if self.training.has_decoder and len(rows) < len(examples):
             self.say("", f"{len(examples) - len(rows):,} rows left out: longer than {tokenizer.max_tokens} tokens")
         judge = self._judge(tokenizer, prepared, validation_split)
@@ -403,16 +421,14 @@ class Pipeline:
         tokenizer: Tokenizer,
         logits_file: Path | None = None,
         resume: bool = False,
+        unlabelled: Sequence[Example] = (),
     ) -> list[TrainingRow]:
-        """What is trained on, with a teacher's answers where the recipe names one."""
+        """What is trained on, with a teacher's answers where the recipe names one, who alone answers rows without a label."""
         options, teacher = prepared.task_options, self.recipe.teacher
-        rows = self.training.training_rows(examples, tokenizer, options)
         if not teacher:
-            return rows
-        self.say("", f"the teacher, {teacher}, answers {len(examples):,} rows")
-        return with_teacher_logits(
-            rows, lambda: open_teacher(teacher, self.training, options).answers(examples), logits_file, resume
-        )
+            return self.training.training_rows(examples, tokenizer, options)
+        self.say("", f"the teacher, {teacher}, answers {len(examples) + len(unlabelled):,} rows")
+        return taught_rows(teacher, self.training, tokenizer, options, (examples, unlabelled), logits_file, resume)
 
 
 def beginning_of(base: BaseModel, recipe: Recipe, model: Any) -> dict[str, Any] | None:

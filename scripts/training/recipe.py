@@ -152,7 +152,13 @@ class Recipe:
     lora_rank: int = option(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
     lora_alpha: int = option(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
     lora_dropout: float = option(0.0, "dropout of what adapters read")
-    teacher: str = option("", "classifier to learn from: a finished run folder, a folder of transformers or a hub id")
+    teacher: str = option(
+        "", "model of the same task to learn from: a finished run folder, a folder of transformers or a hub id"
+    )
+    teacher_data: list[str] = option(
+        [], "data whose labels, if it has any, nobody reads: the teacher's answers are learnt instead"
+    )
+    teacher_sentences: bool = option(False, "each text of teacher_data is cut into its sentences, and each of them is a text")
     teacher_share: float = option(0.5, "share of the teacher's answers in the loss; the rest is the labels'")
     teacher_temperature: float = option(2.0, "the teacher's and the student's logits are divided by this before comparing")
     hidden_dropout: float = option(0.1, "dropout of hidden states; 0 trains a tenth faster on a CPU")
@@ -376,6 +382,8 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
             not (recipe.cased and (lora or recipe.freeze >= 0 or recipe.gradual_unfreezing)),
         ),
         ("teacher_share must be between 0 and 1", 0 <= recipe.teacher_share <= 1),
+        ("teacher_data needs a teacher, who answers it", bool(recipe.teacher) or not recipe.teacher_data),
+        ("teacher_sentences needs teacher_data", bool(recipe.teacher_data) or not recipe.teacher_sentences),
         ("teacher_temperature must be above 0", recipe.teacher_temperature > 0),
     )
 

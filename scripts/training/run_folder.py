@@ -204,7 +204,8 @@ class RunFolder:
 def fingerprint(dataset: Dataset) -> str:
     """sha256 over all examples, in order."""
     digest = hashlib.sha256()
-    for part in (dataset.train, dataset.validation):
+    unlabelled = (dataset.unlabelled,) if dataset.unlabelled else ()  # a run that was begun before there were any has none
+    for part in (dataset.train, dataset.validation, *unlabelled):
         digest.update(b"part")
         for entry in part:
             digest.update(repr((entry.item, entry.target)).encode("utf-8", "surrogatepass"))

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from scripts.tasks.spec import TrainingRow
 from scripts.training.data_loader import EpochStart
-from scripts.training.objective import mean_loss
+from scripts.training.objective import labelled_part, mean_loss
 from scripts.training.processes import agreed
 from scripts.training.progress import PLAIN_LINES
 from scripts.training.recipe import Recipe
@@ -77,8 +77,8 @@ class HooperTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         loss, outputs = self._setup.objective(model, inputs)
-        # read by TrainingProgress
-        vars(self.state)["hooper_correct"] = self._setup.objective.num_correct(outputs, inputs["labels"])
+        right = self._setup.objective.num_correct(*labelled_part(outputs, inputs))
+        vars(self.state)["hooper_correct"] = right  # read by TrainingProgress
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:

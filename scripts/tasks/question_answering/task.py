@@ -79,6 +79,7 @@ class QuestionAnsweringTraining(HeadTask):
 
     served = SERVED
     api_module = "question_answering"
+    is_teachable = True
     metrics_type = AnswerMetrics
     auto_class = "AutoModelForQuestionAnswering"
     has_own_loss = True
@@ -137,6 +138,17 @@ class QuestionAnsweringTraining(HeadTask):
         padding = labels == IGNORED
         log_probabilities = logits.masked_fill(padding, -1e4).log_softmax(dim=1)
         return -(labels.masked_fill(padding, 0.0) * log_probabilities).sum(dim=1).mean()
+
+    def teacher_loss(self, outputs: Any, labels: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Kullback-Leibler divergence of where answers start, and of where they end, over the tokens of a row."""
+        import torch
+
+        logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1).float()  # (rows, tokens, 2)
+        padding = labels == IGNORED
+        ours, theirs = (
+            (entry / temperature).masked_fill(padding, -1e4).log_softmax(dim=1) for entry in (logits, teacher.to(logits))
+        )
+        return (theirs.exp() * (theirs - ours)).sum(dim=1).mean() * temperature**2
 
     def window_texts(self, examples: Sequence[Example]) -> list[Any]:
         return [(example.item.question, example.item.context) for example in examples]

@@ -61,6 +61,7 @@ class TextClassificationTraining(TextTraining):
 
     served = SERVED
     api_module = "text_classifier"
+    is_teachable = True
     metrics_type = ClassificationMetrics
     label_field = LABEL_FIELD
     length_metric = "accuracy"
@@ -122,6 +123,9 @@ class TextClassificationTraining(TextTraining):
         if _is_multi(task_options):
             return [[float(label in example.target) for label in index] for example in examples]
         return [index[example.target] for example in examples]
+
+    def unlabelled_target(self, task_options: Mapping[str, Any]) -> Any:
+        return () if _is_multi(task_options) else task_options["labels"][0]
 
     def num_correct(self, logits: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
         if labels.ndim == 1:

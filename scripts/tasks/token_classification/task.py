@@ -72,6 +72,7 @@ class TokenClassificationTraining(HeadTask):
 
     served = SERVED
     api_module = "token_classifier"
+    is_teachable = True
     metrics_type = TagMetrics
     auto_class = "AutoModelForTokenClassification"
     heads: tuple[str, ...] = ("ForTokenClassification",)

@@ -26,6 +26,7 @@ MAX_ROWS = 1000
 REFUSED: Mapping[str, Any] = {
     "class_weights": "none",
     "teacher": "",
+    "teacher_data": [],
     "epoch_tokens": [],
     "micro_batch": 0,
     "head": "auto",

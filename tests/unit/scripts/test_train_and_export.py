@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -433,9 +434,13 @@ def test_a_finished_run_teaches_the_next_one(
     made: Made, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(made.folder.parents[2] / "runs" / "reviews", "runs/large")
-    assert train("--name", "small", "--teacher", "runs/large", "--teacher-share", "0.9") == 0
-    assert "the teacher, runs/large, answers 48 rows" in capsys.readouterr().out
-    assert (tmp_path / "runs/small/teacher.npy").is_file()
+    (tmp_path / "more.txt.csv").write_text("text\nThe good plot. A very bad film.\nthe plot was good\n", encoding="utf-8")
+    more = ["--teacher-data", "more.txt.csv", "--teacher-sentences"]
+    assert train("--name", "small", "--teacher", "runs/large", "--teacher-share", "0.9", *more) == 0
+    told = capsys.readouterr().out
+    assert "3 texts without labels are answered by the teacher" in told
+    assert "the teacher, runs/large, answers 51 rows" in told
+    assert np.load(tmp_path / "runs/small/teacher.npy").shape[0] == 51
     assert "--teacher runs/large" in (tmp_path / "models/small/1/README.md").read_text(encoding="utf-8")
 
 

@@ -112,7 +112,7 @@ def test_a_weight_for_an_unknown_label_is_refused() -> None:
         label_weights('{"d": 2}', config(), rows(LABELS), False)
 
 
-@pytest.mark.parametrize("values", [{"class_weights": "balanced"}, {"teacher": "t"}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize("values", [{"class_weights": "balanced"}, {"label_smoothing": 0.1}])
 def test_what_only_classifiers_have_is_refused_elsewhere(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettings, match=f"{next(iter(values))} is "):
         Objective(recipe(**values), QuestionAnsweringTraining(), config(), [])
