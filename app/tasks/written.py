@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field, create_model
@@ -26,18 +27,36 @@ def written_lines(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], i
     return lambda fields, result, max_labels: [TextLine(None, text) for text in (result[key], *(result["alternatives"] or ()))]
 
 
-def _nothing(sent: Any, task: Any) -> Mapping[str, Any]:
-    return {}
+def _schema(name: str, required: Mapping[str, str], optional: Mapping[str, str]) -> type[Request]:
+    """Of a text and other texts, each with its sentence."""
+    schema: type[Request] = create_model(  # type: ignore[call-overload]
+        name,
+        __base__=Request,
+        __doc__="A text, and what should have been written for it.",
+        text=(str, Field(description="The text that was read.")),
+        **{field: (str, Field(description=text)) for field, text in required.items()},
+        **{field: (str | None, Field(None, max_length=35, description=text)) for field, text in optional.items()},
+    )
+    return schema
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOptions:
+    """Options of a request that a correction may name, since the text is another one with others."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Their names, with a sentence each for the schema; null: not sent."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The columns that they have in the row that is trained on, where they were kept."""
+    asked: Callable[[Any, Any], Mapping[str, Any]] = lambda sent, task: {}
+    """See `CorrectionCodec`."""
+
+
+NO_OPTIONS = AskedOptions()
 
 
 def correction_of(
-    name: str,
-    key: str,
-    described: str,
-    example: tuple[str, str],
-    options: Mapping[str, str] = {},
-    columns: Mapping[str, str] = {},
-    asked: Callable[[Any, Any], Mapping[str, Any]] = _nothing,
+    name: str, key: str, described: str, example: tuple[str, str], options: AskedOptions = NO_OPTIONS
 ) -> CorrectionCodec:
     """
     Args:
@@ -45,18 +64,9 @@ def correction_of(
         key: of the better text, in what is sent, in what is kept and in the row that is trained on.
         described: the better text, in a sentence for the schema.
         example: a text and what should be written for it.
-        options: names of texts that say how the item was read, with a sentence each for the schema; null: not sent.
-        columns: the columns that these have in the row that is trained on, where they were kept.
-        asked: see `CorrectionCodec`.
+        options: of the request that is corrected.
     """
-    schema = create_model(
-        name,
-        __base__=Request,
-        __doc__="A text, and what should have been written for it.",
-        text=(str, Field(description="The text that was read.")),
-        **{key: (str, Field(description=described))},  # type: ignore[call-overload]
-        **{option: (str | None, Field(None, max_length=35, description=text)) for option, text in options.items()},
-    )
+    schema = _schema(name, {key: described}, options.fields)
 
     def gold(correction: Any, item: SourceText, allows_new: bool, task_options: Mapping[str, Any]) -> Gold:
         right = getattr(correction, key)
@@ -65,7 +75,7 @@ def correction_of(
         return {key: right.strip()}
 
     def training_row(item: Mapping[str, Any], right: Gold) -> dict[str, Any]:
-        told = {column: item[option] for option, column in columns.items() if option in item}
+        told = {column: item[option] for option, column in options.columns.items() if option in item}
         return {"text": item["text"], key: right[key], **told}
 
     def predicted(answer: GeneratedText) -> dict[str, Any]:
@@ -82,5 +92,5 @@ def correction_of(
         training_row=training_row,
         examples=({"inputs": {"text": text, key: right}},),
         predicted=predicted,
-        asked=asked,
+        asked=options.asked,
     )

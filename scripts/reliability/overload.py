@@ -266,12 +266,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "texts": options.profile,
         "texts_per_request": options.items,
-        "rows_per_request": round(rows_per_request, 2),
-        "waiting_rows": bound.waiting_rows,
-        "waiting_tokens": bound.waiting_tokens,
-        "capacity_per_s": round(capacity, 1),
-        "tokens_per_row": round(bound.tokens_per_row, 1),
-        **written_figures(model, capacity * rows_per_request),
+        **capacity_figures(setup, model),
         "seconds_per_step": options.seconds,
         "steps": steps,
         "goodput_kept": goodput_kept(steps),
@@ -280,6 +275,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.image:
         draw_overload(report, options.image)
     return report
+
+
+def capacity_figures(setup: OverloadSetup, model: AskedModel) -> dict[str, Any]:
+    bound, rows_per_s = setup.bound, setup.capacity_per_s * setup.rows_per_request
+    written = {
+        "new_tokens_per_row": model.new_tokens, "cache_rows": model.cache_rows,
+        "new_tokens_per_s": round(rows_per_s * model.new_tokens, 1),
+    }  # fmt: skip
+    return {
+        "rows_per_request": round(setup.rows_per_request, 2),
+        "waiting_rows": bound.waiting_rows,
+        "waiting_tokens": bound.waiting_tokens,
+        "capacity_per_s": round(setup.capacity_per_s, 1),
+        "tokens_per_row": round(bound.tokens_per_row, 1),
+        **(written if model.cache_rows else {}),
+    }
 
 
 def measured_bound(address: Address, model: AskedModel, waiting_rows: int) -> tuple[QueueBound, float]:
@@ -292,16 +303,6 @@ def measured_bound(address: Address, model: AskedModel, waiting_rows: int) -> tu
         batch_rows, batch_tokens = model.cache_rows, model.cache_rows * tokens_per_row
     bound = QueueBound(waiting_rows, limits["max_waiting_tokens"], batch_rows, batch_tokens, tokens_per_row)
     return bound, rows / max(model.num_answered(address), 1)
-
-
-def written_figures(model: AskedModel, rows_per_s: float) -> dict[str, Any]:
-    """Of a model that writes."""
-    if not model.cache_rows:
-        return {}
-    return {
-        "new_tokens_per_row": model.new_tokens, "cache_rows": model.cache_rows,
-        "new_tokens_per_s": round(rows_per_s * model.new_tokens, 1),
-    }  # fmt: skip
 
 
 def draw_overload(report: dict[str, Any], file: Path) -> None:

@@ -126,12 +126,13 @@ def passage() -> str:
 
 
 KINDS: tuple[tuple[int, Callable[[Any], None], str], ...] = (
-    (76, short, "text-classification"), (4, long, "text-classification"), (6, several, "text-classification"),
-    (3, wrong, "text-classification"), (2, leave, "text-classification"), (5, question, "question-answering"),
-    (4, document, "summarization"), (20, written, ""), (20, streamed, ""), (4, with_beams, ""), (4, leave_stream, ""),
+    (76, short, "/v1/classify"), (4, long, "/v1/classify"), (6, several, "/v1/classify"),
+    (3, wrong, "/v1/classify"), (2, leave, "/v1/classify"), (5, question, "/v1/answer"),
+    (4, document, "/v1/summarize"), (20, written, ""), (20, streamed, ""), (4, with_beams, ""), (4, leave_stream, ""),
     (2, wrong_to_write, ""),
 )  # fmt: skip
-"""How often, what, and of which task there must be a model; empty: one that writes."""
+"""How often, what, and where a model that reads must answer; empty: one that writes must be there."""
+PATHS = {native_path(task) for task in RUN.models.values()}
 
 
 class MixedUser(FastHttpUser):  # type: ignore[misc]  # its package is not read by mypy

@@ -17,7 +17,7 @@ from app.tasks.spec import BodyExample, LibreTranslateCodec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.schemas import EXAMPLE, TranslateRequest
 from app.tasks.translation.task import Translation, TranslationOptions
-from app.tasks.written import correction_of
+from app.tasks.written import AskedOptions, correction_of
 
 AUTO = "auto"
 Code = Annotated[str, StringConstraints(max_length=35)]
@@ -162,10 +162,12 @@ CORRECTION = correction_of(
     "translation",
     "The right translation.",
     (EXAMPLE, "Ein Hund läuft durch den Schnee."),
-    options={
-        "source": "Language of the text, as for `/v1/translate`; null: the model's only one, or its usual one.",
-        "target": "Language of the translation, in the same way.",
-    },
-    columns=LANGUAGE_COLUMNS,
-    asked=_asked,
+    AskedOptions(
+        {
+            "source": "Language of the text, as for `/v1/translate`; null: the model's only one, or its usual one.",
+            "target": "Language of the translation, in the same way.",
+        },
+        LANGUAGE_COLUMNS,
+        _asked,
+    ),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from scripts.export.optimize import MIN_WEIGHTS, files_of, quantize, save
@@ -36,31 +36,36 @@ def write_int8_rows(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) 
     """
     model = onnx.load(source)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    unpacking = {node.output[0]: node for node in model.graph.node if node.input and stored.keys() >= set(node.input)}
-    rounded: set[str] = set()
-    nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        weights = _matrix(node.input[1], stored, unpacking) if node.op_type == "Gemm" else None
-        if weights is None or weights.size < min_weights:
-            nodes.append(node)
-            continue
-        if node.input[1] not in rounded:
-            rounded.add(node.input[1])
-            model.graph.initializer.extend(_in_whole_numbers(weights, node.input[1]))
-        if node.input[0] not in rounded:  # a gate and what it lets through are products of the same rows
-            rounded.add(node.input[0])
-            nodes += _rounding(node.input[0])
-        nodes += _product(node)
-    if not rounded:
+    if not _round_products(model.graph, stored, min_weights):
         return False
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
     model.graph.initializer.extend(_constants())
     OnnxModel(model).prune_graph()
     for part in files_of(source):
         share_weights(model, part, stored.keys())
     save(model, target)
     return True
+
+
+def _round_products(graph: GraphProto, stored: Mapping[str, TensorProto], min_weights: int) -> bool:
+    """Put whole numbers in the place of products with large matrices; whether there are any."""
+    unpacking = {node.output[0]: node for node in graph.node if node.input and stored.keys() >= set(node.input)}
+    rounded: set[str] = set()
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        weights = _matrix(node.input[1], stored, unpacking) if node.op_type == "Gemm" else None
+        if weights is None or weights.size < min_weights:
+            nodes.append(node)
+            continue
+        if node.input[1] not in rounded:
+            rounded.add(node.input[1])
+            graph.initializer.extend(_in_whole_numbers(weights, node.input[1]))
+        if node.input[0] not in rounded:  # a gate and what it lets through are products of the same rows
+            rounded.add(node.input[0])
+            nodes += _rounding(node.input[0])
+        nodes += _product(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return bool(rounded)
 
 
 def _matrix(name: str, stored: Mapping[str, TensorProto], unpacking: Mapping[str, NodeProto]) -> np.ndarray | None:
