@@ -21,10 +21,10 @@ from app.core.manifest import MANIFEST, read_manifest
 from app.runtime.providers import available_cores
 from app.tasks.registry import environment_tasks
 from scripts.bench.engine import can_read_graphs, matrix_gflop_per_s, measure_engine, provider_for
-from scripts.bench.load import PATH, LoadResult, measure_closed_loop, model_state, open_loop, text_requests
+from scripts.bench.load import PATH, LoadResult, measure_closed_loop, model_state, open_loop, percentile_ms, text_requests
 from scripts.bench.report import OPTIONS, describe_machine, draw_bars, markdown_table, report_head, write_json
 from scripts.bench.service import Address, start_service
-from scripts.bench.streams import StreamResult, measure_streams, percentile_ms
+from scripts.bench.streams import StreamResult, measure_streams
 from scripts.bench.texts import PROFILES, Profile, profile_texts
 from scripts.bench.tune import as_env_file, choices, compare_services, tune
 

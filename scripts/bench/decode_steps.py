@@ -48,21 +48,14 @@ class Taken:
     num_runs: int
 
 
-class TimedSession:
-    """A decoder's session that adds up the processor time of its runs, which must have one thread."""
+class PassedOn:
+    """A decoder's session that hands everything but its runs on to another one."""
 
     def __init__(self, session: BoundSession) -> None:
         self._session = session
-        self.num_runs, self.inside_s = 0, 0.0
 
     def io_binding(self) -> Any:
         return self._session.io_binding()
-
-    def run_with_iobinding(self, binding: Any, options: Any, /) -> None:
-        began = time.thread_time()
-        self._session.run_with_iobinding(binding, options)
-        self.inside_s += time.thread_time() - began
-        self.num_runs += 1
 
     def get_inputs(self) -> Sequence[InputInfo]:
         return self._session.get_inputs()
@@ -72,6 +65,20 @@ class TimedSession:
 
     def get_providers(self) -> list[str]:
         return self._session.get_providers()
+
+
+class TimedSession(PassedOn):
+    """Adds up the processor time of its runs, which must have one thread."""
+
+    def __init__(self, session: BoundSession) -> None:
+        super().__init__(session)
+        self.num_runs, self.inside_s = 0, 0.0
+
+    def run_with_iobinding(self, binding: Any, options: Any, /) -> None:
+        began = time.thread_time()
+        self._session.run_with_iobinding(binding, options)
+        self.inside_s += time.thread_time() - began
+        self.num_runs += 1
 
 
 class DecodeBench:

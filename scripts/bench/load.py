@@ -11,10 +11,11 @@ import json
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 import httptools
 
@@ -28,6 +29,7 @@ FAILED = 0
 MAX_CONNECTIONS = 512
 FRESH_S = 4.0
 """Seconds that an idle connection is used after: the service closes it after five, and its request would be lost in between."""
+Answer = TypeVar("Answer")
 OnStatus = Callable[[int], None]
 """Called with the status, or `FAILED`, once the whole answer is there."""
 
@@ -99,12 +101,16 @@ class LoadConnection(asyncio.Protocol):
 
     def send(self, request: bytes, on_status: OnStatus) -> None:
         """Send a request and go on; for whoever has thousands a second to send, and no task for each."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self.is_closed:
             on_status(FAILED)
             return
         self._parser = None
         self._on_status, self._first_bytes = on_status, b""
         self._transport.write(request)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
 
     @property
     def retry_after_s(self) -> float | None:
@@ -184,10 +190,13 @@ class LoadResult:
 
     def percentile_ms(self, share: float) -> float:
         """Latency below which this share of them lies, in milliseconds; NaN where there is none."""
-        latencies = sorted(sample.latency_s for sample in self.samples if sample.status == OK)
-        if not latencies:
-            return float("nan")
-        return 1000 * latencies[min(len(latencies) - 1, int(share * len(latencies)))]
+        return percentile_ms([sample.latency_s for sample in self.samples if sample.status == OK], share)
+
+
+def percentile_ms(seconds: Sequence[float], share: float) -> float:
+    """Below which this share of them lies, in milliseconds; NaN where there is none."""
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
 async def closed_loop(
@@ -195,23 +204,35 @@ async def closed_loop(
 ) -> LoadResult:
     """Each connection sends its next request when the last one is answered; what ends in the warm-up is left out."""
     coming = cycle(requests)
-    began = time.perf_counter()
-    counted_from, until = began + warm_up_s, began + warm_up_s + seconds
-    samples: list[Sample] = []
+    opened = [await LoadConnection.open(address) for _ in range(connections)]
 
-    async def call() -> None:
-        connection = await LoadConnection.open(address)
-        while (sent := time.perf_counter()) < until:
-            status = await connection.ask(next(coming))
-            ended = time.perf_counter()
-            if counted_from <= ended <= until:
-                samples.append(Sample(ended - sent, status))
-            if status == FAILED:
-                connection = await LoadConnection.open(address)
+    async def ask(number: int) -> Sample:
+        if opened[number].is_closed:
+            opened[number] = await LoadConnection.open(address)
+        sent = time.perf_counter()
+        status = await opened[number].ask(next(coming))
+        return Sample(time.perf_counter() - sent, status)
+
+    samples = await asked_in_turn([partial(ask, number) for number in range(connections)], seconds, warm_up_s)
+    for connection in opened:
         connection.close()
-
-    await asyncio.gather(*(call() for _ in range(connections)))
     return LoadResult(samples, seconds)
+
+
+async def asked_in_turn(callers: Sequence[Callable[[], Awaitable[Answer]]], seconds: float, warm_up_s: float) -> list[Answer]:
+    """What callers get, each of whom asks again when the last answer is there; what ends in the warm-up is left out."""
+    counted_from = time.perf_counter() + warm_up_s
+    until = counted_from + seconds
+    answers: list[Answer] = []
+
+    async def call(ask: Callable[[], Awaitable[Answer]]) -> None:
+        while time.perf_counter() < until:
+            answer = await ask()
+            if counted_from <= time.perf_counter() <= until:
+                answers.append(answer)
+
+    await asyncio.gather(*map(call, callers))
+    return answers
 
 
 def measure_closed_loop(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> LoadResult:

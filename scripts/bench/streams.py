@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import cycle, pairwise
 
 from scripts.bench.events import EVENT_STREAM, EventReader, SentEvent
-from scripts.bench.load import FAILED
+from scripts.bench.load import FAILED, asked_in_turn
 from scripts.bench.service import OK, Address
 
 READ_BYTES = 65_536
@@ -53,12 +53,6 @@ class StreamResult:
         return len(self.samples) - len(self.good)
 
 
-def percentile_ms(seconds: Sequence[float], share: float) -> float:
-    """Below which this share of them lies, in milliseconds; NaN where there is none."""
-    ordered = sorted(seconds)
-    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
-
-
 async def ask_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> StreamSample:
     """Send a request over a connection of its own, and read its answer to the end."""
     sent = time.perf_counter()
@@ -100,20 +94,14 @@ async def closed_streams(
 ) -> StreamResult:
     """Each caller asks for its next text when the last one has ended; what ends in the warm-up is left out."""
     coming = cycle(requests)
-    began = time.perf_counter()
-    counted_from, until = began + warm_up_s, began + warm_up_s + seconds
-    samples: list[StreamSample] = []
 
-    async def call() -> None:
-        while time.perf_counter() < until:
-            reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_BYTES)
-            sample = await ask_stream(reader, writer, next(coming))
-            writer.close()
-            if counted_from <= time.perf_counter() <= until:
-                samples.append(sample)
+    async def ask() -> StreamSample:
+        reader, writer = await asyncio.open_connection(address.host, address.port, limit=READ_BYTES)
+        sample = await ask_stream(reader, writer, next(coming))
+        writer.close()
+        return sample
 
-    await asyncio.gather(*(call() for _ in range(callers)))
-    return StreamResult(samples, seconds)
+    return StreamResult(await asked_in_turn([ask] * callers, seconds, warm_up_s), seconds)
 
 
 def measure_streams(address: Address, requests: Sequence[bytes], callers: int, seconds: float) -> StreamResult:

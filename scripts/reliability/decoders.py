@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from app.core.manifest import Decoder
 from app.runtime.decoder_session import BoundSession, DecoderFactory, open_decoder
-from app.runtime.onnx_session import InputInfo, RunOptions
+from app.runtime.onnx_session import RunOptions
 from app.runtime.providers import Provider
+from scripts.bench.decode_steps import PassedOn
 
 SPARED_STEPS = 64
 """Steps of a decoder before it fails: its golden requests are among them."""
@@ -59,9 +60,10 @@ class FaultyDecoders:
         return _FaultyDecoder(self._decoder_factory(file, decoder, provider, num_threads), self, self._num_opened)
 
 
-class _FaultyDecoder:
+class _FaultyDecoder(PassedOn):
     def __init__(self, session: BoundSession, factory: FaultyDecoders, number: int) -> None:
-        self._session, self._factory, self._number, self._num_steps = session, factory, number, 0
+        super().__init__(session)
+        self._factory, self._number, self._num_steps = factory, number, 0
 
     def run_with_iobinding(self, binding: Any, options: RunOptions) -> None:
         self._num_steps += 1
@@ -76,18 +78,6 @@ class _FaultyDecoder:
                 lambda: bound_output(binding),
             )
         )
-
-    def io_binding(self) -> Any:
-        return self._session.io_binding()
-
-    def get_inputs(self) -> Sequence[InputInfo]:
-        return self._session.get_inputs()
-
-    def get_outputs(self) -> Sequence[InputInfo]:
-        return self._session.get_outputs()
-
-    def get_providers(self) -> list[str]:
-        return self._session.get_providers()
 
 
 def bound_output(binding: Any) -> np.ndarray:

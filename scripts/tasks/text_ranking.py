@@ -18,7 +18,7 @@ from app.tasks.text_ranking.task import RankingItem, Relevance
 from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_for
 from scripts.tasks.heads import HeadTask, checkpoint_labels
 from scripts.tasks.spec import Prepared, ReportInput
-from scripts.tasks.text_regression import read_number
+from scripts.tasks.text_regression import number, read_number
 from scripts.tasks.texts import TextColumns, TextTraining
 from scripts.training.baselines import MAX_CHARACTERS
 from scripts.training.columns import TableSample, choose_columns
@@ -110,9 +110,8 @@ class TextRankingTraining(TextTraining):
                 f"label_smoothing is {recipe.label_smoothing}, but a relevance cannot be smoothed; leave it out"
             )
         columns = _columns(recipe, records)
-        lowest, highest = _range([number for cell in columns.labels(records) if (number := _relevance(cell)) is not None])
-        parse = partial(columns.parse, read_label=lambda cell: (read_relevance(cell) - lowest) / (highest - lowest))
-        dataset = load(recipe, records, parse, group=lambda example: _key(example.item.query))
+        lowest, highest = _range(columns, records)
+        dataset = load(recipe, records, _parser(columns, lowest, highest), group=self.group)
         _check_judged(dataset, recipe)
         num_queries = len(queries_of([*dataset.train, *dataset.validation]))
         notes = [f"{columns}; {num_queries:,} queries, relevance from {lowest:g} to {highest:g}"]
@@ -124,8 +123,7 @@ class TextRankingTraining(TextTraining):
 
     def labelled_parser(self, recipe: Recipe, records: dict[str, list[Record]], task_options: Mapping[str, Any]) -> Parse:
         columns = _columns(recipe, records)
-        lowest, highest = _range([number for cell in columns.labels(records) if (number := _relevance(cell)) is not None])
-        return partial(columns.parse, read_label=lambda cell: (read_relevance(cell) - lowest) / (highest - lowest))
+        return _parser(columns, *_range(columns, records))
 
     def golden_items(self, recipe: Recipe) -> list[dict[str, Any]]:
         return [{"query": query, "document": document} for query, document in SAMPLES]
@@ -219,19 +217,17 @@ def read_relevance(cell: Any) -> float:
     return float(cell) if isinstance(cell, bool) else read_number(cell)
 
 
-def _relevance(cell: Any) -> float | None:
-    try:
-        return read_relevance(cell)
-    except ValueError:
-        return None
+def _parser(columns: TextColumns, lowest: float, highest: float) -> Parse:
+    return partial(columns.parse, read_label=lambda cell: (read_relevance(cell) - lowest) / (highest - lowest))
 
 
-def _range(numbers: Sequence[float]) -> tuple[float, float]:
+def _range(columns: TextColumns, records: Mapping[str, Sequence[Record]]) -> tuple[float, float]:
     """What stands for irrelevant and for most relevant.
 
     Raises:
         InvalidSettings: the numbers do not differ.
     """
+    numbers = [value for cell in columns.labels(records) if (value := number(cell, read_relevance)) is not None]
     if not numbers:
         raise InvalidSettings(
             "no row has a relevance that is a number, such as 1 for a document that answers its query, else 0"
@@ -276,8 +272,8 @@ def _key(query: str) -> str:
 def queries_of(examples: Sequence[Example]) -> dict[str, list[int]]:
     """Numbers of the examples of each query."""
     rows: dict[str, list[int]] = defaultdict(list)
-    for number, example in enumerate(examples):
-        rows[_key(example.item.query)].append(number)
+    for row, example in enumerate(examples):
+        rows[_key(example.item.query)].append(row)
     return rows
 
 

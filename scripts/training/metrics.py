@@ -68,6 +68,32 @@ def threshold_for(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_
     return float(scores[order[enough[-1]]]) if len(enough) else None
 
 
+def calibration_figures(
+    temperature: float,
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    num_rows: int,
+    selective: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What evaluation.json says of a fitted temperature.
+
+    Args:
+        temperature: fitted on all rows.
+        before: scores without one, and what was right: (decisions,) each.
+        after: the same under one that was fitted on the other half of the rows.
+        num_rows: that it was fitted on.
+        selective: of `selective_accuracy`.
+    """
+    return {
+        "temperature": round(temperature, 4),
+        "expected_calibration_error_before": round(expected_calibration_error(*before), 4),
+        "expected_calibration_error": round(expected_calibration_error(*after), 4),
+        "rows": num_rows,
+        "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
+        **({"selective": dict(selective)} if selective else {}),
+    }
+
+
 def selective_accuracy(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_ACCURACY) -> dict[str, Any]:
     """What is kept, and how much of it is right, where answers below a score are not taken (El-Yaniv and Wiener, "On the
     Foundations of Noise-free Selective Classification", 2010). The score is fitted on one half of the rows and the figures

@@ -14,6 +14,7 @@ from app.core.types import Ints
 from app.runtime.decoder_session import BoundSession, open_decoder
 from app.runtime.onnx_session import InputInfo, OrtSession, open_session
 from app.runtime.providers import Provider
+from scripts.bench.decode_steps import PassedOn
 
 Outputs = Sequence[np.ndarray]
 Twist = Callable[[Outputs, Mapping[str, Ints], Any], Outputs]
@@ -81,12 +82,10 @@ class FaultyDecoderFactory:
         return _FaultyDecoder(open_decoder(file, decoder, provider, num_threads), self)
 
 
-class _FaultyDecoder:
-    def __init__(self, engine: BoundSession, faulty: FaultyDecoderFactory) -> None:
-        self._engine, self._faulty = engine, faulty
-
-    def io_binding(self) -> Any:
-        return self._engine.io_binding()
+class _FaultyDecoder(PassedOn):
+    def __init__(self, session: BoundSession, faulty: FaultyDecoderFactory) -> None:
+        super().__init__(session)
+        self._faulty = faulty
 
     def run_with_iobinding(self, binding: Any, options: Any) -> None:
         if self._faulty.twist is not None:
@@ -94,13 +93,4 @@ class _FaultyDecoder:
         num_rows = binding.get_outputs()[0].shape()[0]
         if self._faulty.max_rows is not None and num_rows > self._faulty.max_rows:
             raise RuntimeError("bad_alloc")
-        self._engine.run_with_iobinding(binding, options)
-
-    def get_inputs(self) -> Sequence[InputInfo]:
-        return self._engine.get_inputs()
-
-    def get_outputs(self) -> Sequence[InputInfo]:
-        return self._engine.get_outputs()
-
-    def get_providers(self) -> list[str]:
-        return self._engine.get_providers()
+        self._session.run_with_iobinding(binding, options)

@@ -89,6 +89,9 @@ class GenerationTraining(TrainingTask):
     def _item(self, text: str) -> Any:
         return self.served.item(text)
 
+    def item_fields(self, item: Any) -> dict[str, Any]:
+        return {"text": item.text}  # whatever else an item of training knows is for training alone
+
     def _columns(self, recipe: Recipe, records: Mapping[str, Sequence[Record]]) -> SourceTargetColumns:
         return choose_pairs(self.fields["text"], self.label_field, recipe, records, self.is_translation)
 

@@ -28,7 +28,7 @@ from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, by_source, load, normalized
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.metrics import exact_match, expected_calibration_error, f1, fit_temperature, halves, selective_accuracy
+from scripts.training.metrics import calibration_figures, exact_match, f1, fit_temperature, halves, selective_accuracy
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
@@ -218,22 +218,13 @@ class QuestionAnsweringTraining(HeadTask):
 
         table = {float(entry): scores(float(entry)) for entry in TEMPERATURES}
         fitted_temperature = fit_temperature(table, right)
-        before = expected_calibration_error(scores(1.0), right)
         after = np.zeros(len(known))
         for fitted, measured in halves(len(known)):
-            after[measured] = table[fit_temperature({key: entry[fitted] for key, entry in table.items()}, right[fitted])][
-                measured
-            ]
+            temperature = fit_temperature({key: entry[fitted] for key, entry in table.items()}, right[fitted])
+            after[measured] = table[temperature][measured]
         selective = selective_accuracy(table[fitted_temperature], right)
-        figures = {
-            "temperature": round(fitted_temperature, 4),
-            "expected_calibration_error_before": round(before, 4),
-            "expected_calibration_error": round(expected_calibration_error(after, right), 4),
-            "rows": len(known),
-            "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
-            **({"selective": selective} if selective else {}),
-        }
-        return Calibration({"temperature": round(fitted_temperature, 4)}, figures)
+        figures = calibration_figures(fitted_temperature, (scores(1.0), right), (after, right), len(known), selective)
+        return Calibration({"temperature": figures["temperature"]}, figures)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""

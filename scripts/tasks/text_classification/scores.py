@@ -12,7 +12,7 @@ from app.tasks.text_classification.task import OUTPUT
 from scripts.tasks.spec import Calibration
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
-from scripts.training.metrics import expected_calibration_error, fit_temperature, halves, selective_accuracy
+from scripts.training.metrics import calibration_figures, fit_temperature, halves, selective_accuracy
 
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
 MIN_ROWS = 100
@@ -73,24 +73,18 @@ def fit(logits: np.ndarray, truth: np.ndarray, multi: bool) -> Calibration:
         return Calibration()
     plain, fitted = scores_of(logits, 1.0, multi), calibrated(logits, truth, multi)
     if log_loss(fitted, truth, multi) >= log_loss(plain, truth, multi):
-        return Calibration(metrics=_selective(plain, truth, multi))
+        selective = _selective(plain, truth, multi)
+        return Calibration(metrics={"selective": selective} if selective else {})
     table = {key: entry.ravel() for key, entry in _table(logits, truth, multi).items()}
     temperature = round(fit_temperature(table, _right(truth, multi).ravel()), 4)
-    metrics = {
-        "temperature": temperature,
-        "expected_calibration_error_before": round(expected_calibration_error(*decisions(plain, truth, multi)), 4),
-        "expected_calibration_error": round(expected_calibration_error(*decisions(fitted, truth, multi)), 4),
-        "rows": len(logits),
-        "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
-        **_selective(scores_of(logits, temperature, multi), truth, multi),
-    }
-    return Calibration({"temperature": temperature}, metrics)
+    selective = _selective(scores_of(logits, temperature, multi), truth, multi)
+    before, after = (decisions(scores, truth, multi) for scores in (plain, fitted))
+    return Calibration({"temperature": temperature}, calibration_figures(temperature, before, after, len(logits), selective))
 
 
 def _selective(scores: np.ndarray, truth: np.ndarray, multi: bool) -> dict[str, Any]:
     """For the evaluation; where an item may have several labels, each has a threshold of its own instead."""
-    selective = {} if multi else selective_accuracy(*decisions(scores, truth, multi))
-    return {"selective": selective} if selective else {}
+    return {} if multi else selective_accuracy(*decisions(scores, truth, multi))
 
 
 def losses(scores: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:

@@ -93,9 +93,6 @@ class TextGenerationTraining(TextToTextTraining):
             raise InvalidSettings("source_prefix is for models with an encoder; write it into the prompts")
         return {}
 
-    def item_fields(self, item: Any) -> dict[str, Any]:
-        return {"text": item.text}
-
     # model
 
     def head_refusal(self, config: Any, is_named: bool) -> str:

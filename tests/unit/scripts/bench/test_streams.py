@@ -12,9 +12,9 @@ import pytest
 from app.core.errors import SetupError
 from scripts.bench import command
 from scripts.bench.command import BenchOptions, BenchReport, WrittenLine, main, writing_path
-from scripts.bench.load import FAILED, text_requests
+from scripts.bench.load import FAILED, percentile_ms, text_requests
 from scripts.bench.service import Address, start_service
-from scripts.bench.streams import StreamResult, StreamSample, ask_stream, closed_streams, percentile_ms
+from scripts.bench.streams import StreamResult, StreamSample, ask_stream, closed_streams
 from tests.support.live_service import ROOT
 from tests.support.tiny_decoder import publish_tiny_decoder
 
