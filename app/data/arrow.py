@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,13 +131,8 @@ def check() -> None:
 
 
 def _pieces(table: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
-    piece: list[Sequence[Any]] = []
-    for row in table:
-        piece.append(row)
-        if len(piece) == ROWS_WRITTEN:
-            yield piece
-            piece = []
-    if piece:
+    rows = iter(table)
+    while piece := list(islice(rows, ROWS_WRITTEN)):
         yield piece
 
 

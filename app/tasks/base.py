@@ -17,6 +17,17 @@ AnswerT = TypeVar("AnswerT", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
+class TextItem:
+    """An item that is one text."""
+
+    text: str
+
+    def __len__(self) -> int:
+        """Characters: what tokenizing costs."""
+        return len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """An item as rows, with what its task needs to read the outputs."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.core.errors import HooperError
-from app.tasks.base import Result
+from app.tasks.base import Result, TextItem
 from app.tasks.constraints import OutputFormat
 from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, as_list
 
@@ -71,14 +71,8 @@ _String = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTE
 
 
 @dataclass(frozen=True, slots=True)
-class SourceText:
+class SourceText(TextItem):
     """A text that another is written from."""
-
-    text: str
-
-    def __len__(self) -> int:
-        """Characters: what tokenizing costs."""
-        return len(self.text)
 
 
 class TextsRequest(Request):

@@ -26,6 +26,13 @@ def sigmoid(log_odds: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * log_odds))
 
 
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of 1 along the last axis, which large logits do not overflow."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return shares
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """`item.<field>[start:end] == text`, counted in the caller's own characters."""

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Decision, Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, TextItem, refuse_text
 from app.tasks.passage import Passage, mask_of, words_of
 from app.tasks.sentences import LANGUAGE, LANGUAGE_CODE, Span, sentences
 from app.tasks.tokenizer import Tokenizer, Tokens
@@ -47,14 +47,9 @@ _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
-class SummaryItem:
-    text: str
+class SummaryItem(TextItem):
     language: str | None = None
     """Its code, as `de`; None: as the options say."""
-
-    def __len__(self) -> int:
-        """Characters: what tokenizing costs."""
-        return len(self.text)
 
 
 @dataclass(frozen=True, slots=True)

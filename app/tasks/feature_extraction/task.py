@@ -17,7 +17,7 @@ from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooManyTokens
 from app.core.types import Array, Row, RowOutput, Truncation
-from app.tasks.base import Decision, Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, TextItem, refuse_text
 from app.tasks.tokenizer import Side, Tokenizer, Tokens
 
 Floats = NDArray[np.float64]
@@ -40,16 +40,11 @@ NUM_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedItem:
+class EmbedItem(TextItem):
     """A text, or the tokens that another program made of one with the model's own tokenizer."""
 
-    text: str
     token_ids: tuple[int, ...] = ()
     """Without special tokens; where there are any, the text is empty, and no prompt stands before them."""
-
-    def __len__(self) -> int:
-        """Characters: what tokenizing costs."""
-        return len(self.text)
 
 
 @dataclass(frozen=True, slots=True)

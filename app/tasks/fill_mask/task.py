@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.types import RowOutput, Truncation
-from app.tasks.base import Decision, Encoded, refuse_text
+from app.tasks.base import Decision, Encoded, TextItem, refuse_text
+from app.tasks.passage import softmax
 from app.tasks.tokenizer import Tokenizer, Tokens
 
 Floats = NDArray[np.float64]
@@ -33,14 +34,9 @@ WORD_STARTS = ("Ġ", "▁")
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedItem:
-    text: str
+class MaskedItem(TextItem):
     mask: str = ""
     """What stands for the mask in the text; empty: the model's own mask token."""
-
-    def __len__(self) -> int:
-        """Characters: what tokenizing costs."""
-        return len(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +260,7 @@ def _windows(masks: Sequence[int], num_tokens: int, size: int) -> Iterator[tuple
 def _shares(outputs: Sequence[RowOutput]) -> Floats:
     """Probabilities of all tokens at each mask: (masks, vocabulary)."""
     logits = np.concatenate([output[OUTPUT] for output in outputs]).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return shares
+    return softmax(logits)
 
 
 def _covering(shares: Floats, targets: Sequence[Sequence[int]]) -> Floats:

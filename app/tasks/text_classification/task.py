@@ -12,7 +12,7 @@ from pydantic import Field
 from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.types import Array, Row, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
-from app.tasks.passage import Passage, sigmoid, words_of_window
+from app.tasks.passage import Passage, sigmoid, softmax, words_of_window
 from app.tasks.tokenizer import Pair, Side, Tokenizer, Window
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -291,8 +291,7 @@ def activate(logits: Array, activation: Activation) -> Array:
     """Logits (labels,) to scores (labels,), computed in double precision so that no score overflows."""
     wide = logits.astype(np.float64)
     if activation == "softmax":
-        exponentials = np.exp(wide - wide.max())
-        wide = exponentials / exponentials.sum()
+        wide = softmax(wide)
     elif activation == "sigmoid":
         wide = 0.5 * (1.0 + np.tanh(0.5 * wide))
     scores: Array = wide.astype(np.float32)

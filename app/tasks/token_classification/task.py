@@ -20,8 +20,8 @@ from pydantic import Field
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import RowOutput, Truncation
-from app.tasks.base import Decision, Encoded, refuse_text
-from app.tasks.passage import Passage, mask_of, words_of
+from app.tasks.base import Decision, Encoded, TextItem, refuse_text
+from app.tasks.passage import Passage, mask_of, softmax, words_of
 from app.tasks.tokenizer import Tokenizer, Tokens
 from app.tasks.words import continues, is_ideograph
 
@@ -42,12 +42,8 @@ TIE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class TagItem:
-    text: str
-
-    def __len__(self) -> int:
-        """Characters: what tokenizing costs."""
-        return len(self.text)
+class TagItem(TextItem):
+    """A text whose tokens get labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,13 +326,6 @@ def own_spans(tokens: Tokens) -> list[tuple[int, int]]:
         (start, start) if number + 1 < len(offsets) and offsets[number + 1][0] <= start else (start, end)
         for number, (start, end) in enumerate(offsets)
     ]
-
-
-def softmax(logits: Floats) -> Floats:
-    """Over the last axis: (tokens, labels)."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return shares
 
 
 def log_odds(logits: Floats, wanted: Sequence[int]) -> Floats:

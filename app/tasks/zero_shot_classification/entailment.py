@@ -13,7 +13,7 @@ import numpy as np
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.passage import sigmoid
+from app.tasks.passage import sigmoid, softmax
 from app.tasks.spec import Arranged
 from app.tasks.text_classification.schemas import Label
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions
@@ -119,11 +119,5 @@ def scores_of(logits: Sequence[Logits], multi_label: bool) -> list[float]:
     entailment, contradiction = names
     if multi_label or len(logits) == 1:
         return [sigmoid(pair[entailment] - pair[contradiction]) for pair in logits]
-    return softmax([pair[entailment] for pair in logits])
-
-
-def softmax(values: Sequence[float]) -> list[float]:
-    """Shares of 1, which large values do not overflow."""
-    powers = np.exp(np.asarray(values, np.float64) - max(values))
-    shares: list[float] = (powers / powers.sum()).tolist()
+    shares: list[float] = softmax(np.array([pair[entailment] for pair in logits])).tolist()
     return shares

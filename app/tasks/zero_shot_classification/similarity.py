@@ -14,9 +14,9 @@ import numpy as np
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions
-from app.tasks.passage import sigmoid
+from app.tasks.passage import sigmoid, softmax
 from app.tasks.spec import Arranged
-from app.tasks.zero_shot_classification.entailment import arranged, softmax
+from app.tasks.zero_shot_classification.entailment import arranged
 from app.tasks.zero_shot_classification.schemas import PLACE, ZeroShotItem, ZeroShotRequest, ZeroShotResult
 
 SCALE = 20.0
@@ -84,4 +84,5 @@ def scores_of(cosines: Sequence[float], bare: float, multi_label: bool) -> list[
     """
     if multi_label or len(cosines) == 1:
         return [sigmoid(SCALE * (cosine - bare)) for cosine in cosines]
-    return softmax([SCALE * cosine for cosine in cosines])
+    shares: list[float] = softmax(SCALE * np.array(cosines)).tolist()
+    return shares
