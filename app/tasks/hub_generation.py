@@ -14,7 +14,7 @@ from app.core.validation import wrong_field
 from app.tasks.base import Result
 from app.tasks.generation import GeneratedText, SourceText
 from app.tasks.protocols import hub_parameters, tensors_example
-from app.tasks.schemas import Count, Flag, Request
+from app.tasks.schemas import Count, Flag, Request, read_as
 from app.tasks.spec import HuggingFaceCodec, OpenInferenceCodec
 
 GENERATE_PARAMETERS = "generate_parameters"
@@ -191,11 +191,9 @@ def native_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grammar(value: Any) -> TgiGrammar:
-    try:
-        return value if isinstance(value, TgiGrammar) else TgiGrammar.model_validate(value)
-    except ValidationError as error:
-        field, message = wrong_field(error.errors(include_url=False, include_input=False))
-        raise InvalidInput(message, f"grammar.{field}" if field else "grammar") from None
+    if isinstance(value, TgiGrammar):
+        return value
+    return read_as(TgiGrammar, value, lambda field: f"grammar.{field}" if field else "grammar")
 
 
 def sent_name(field: str, parameters: Mapping[str, Any]) -> str:

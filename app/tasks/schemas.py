@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from itertools import islice
 from operator import or_
@@ -104,6 +104,24 @@ def told(kind: type[ModelT], answer: Any, **others: Any) -> ModelT:
     """A result or a part of one, not validated: its fields are attributes of the answer, but for the others."""
     own = {name: getattr(answer, name) for name in kind.model_fields if name not in others}
     return kind.model_construct(**own, **others)
+
+
+def read_as(kind: type[ModelT], value: Any, place: Callable[[str], str]) -> ModelT:
+    """A value as a schema reads it.
+
+    Args:
+        kind: the schema.
+        value: JSON.
+        place: from a field to how the caller names it; from nothing, where the value itself is wrong.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        field, message = wrong_field(error.errors(include_url=False, include_input=False))
+        raise InvalidInput(message, place(field)) from None
 
 
 def documented(base: type[ModelT], examples: Sequence[Any], **fields: Any) -> type[ModelT]:

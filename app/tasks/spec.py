@@ -15,7 +15,7 @@ from app.core.fields import FieldSpec
 from app.core.manifest import Decoder, Manifest
 from app.tasks.base import Generative, Result, StreamedText, Task
 from app.tasks.manifest_options import checked_options
-from app.tasks.schemas import NativeRequest, Request
+from app.tasks.schemas import Request
 from app.tasks.tables import TableSpec as TableSpec
 from app.tasks.tables import TextLine as TextLine
 from app.tasks.text_generator import TextGenerator
@@ -67,13 +67,6 @@ class NativeRoute:
     def fields_of_items(self, fields: Mapping[str, FieldSpec]) -> dict[str, FieldSpec]:
         """Those of a task's fields that a request has in each item, and not beside them for all."""
         return {name: spec for name, spec in fields.items() if not self.is_whole or name not in self.request.model_fields}
-
-    def read_listed(self, value: Any) -> NativeRequest:
-        """
-        Raises:
-            ValidationError: the value is no request for whole items.
-        """
-        return self.item_request.model_validate(value)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)

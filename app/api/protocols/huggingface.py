@@ -18,7 +18,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Path, Response
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, create_model
 
 from app.api.context import ContextDep, PredictContext, no_codec
 from app.api.error_formats import HUGGING_FACE
@@ -26,10 +26,9 @@ from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.text_generation import tgi_stream
 from app.core.errors import EmptyBatch, InvalidInput
-from app.core.validation import wrong_field
 from app.serving.deployment import Deployment
 from app.tasks.registry import Tasks
-from app.tasks.schemas import Request, as_list, union
+from app.tasks.schemas import Request, as_list, read_as, union
 from app.tasks.spec import HuggingFaceCodec, Served, TaskSpec
 
 HUB_CLIENT = re.compile(r"hf_hub/|@huggingface/")
@@ -154,12 +153,9 @@ def route_request(own: Served, items: Sequence[Any], options: Mapping[str, Any])
     Raises:
         InvalidInput: one of its options is wrong.
     """
-    try:
-        return own.route.read_listed({"inputs": list(items), **options})
-    except ValidationError as error:
-        name, message = wrong_field(error.errors(include_url=False, include_input=False))
-        renamed = own.hugging_face.renamed if own.hugging_face is not None else {}
-        raise InvalidInput(message, f"parameters.{renamed.get(name, name)}") from None
+    renamed = own.hugging_face.renamed if own.hugging_face is not None else {}
+    request = {"inputs": list(items), **options}
+    return read_as(own.route.item_request, request, lambda name: f"parameters.{renamed.get(name, name)}")
 
 
 def place_of(request: Any, codec: HuggingFaceCodec, is_route: bool, number: int, field: str) -> str:

@@ -8,7 +8,6 @@ from textwrap import fill
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from pydantic import ValidationError
 
 from app.api.context import AppState, ContextDep, PredictContext, app_state, no_codec
 from app.api.error_formats import OPEN_INFERENCE
@@ -29,10 +28,10 @@ from app.api.protocols.open_inference_schemas import (
 from app.api.protocols.tensors import HEADER, Tensor, read_request, read_texts, write_response
 from app.api.routes.health import is_live, is_ready
 from app.core.errors import InvalidInput, Unavailable
-from app.core.validation import wrong_field
 from app.serving.deployment import Deployment
 from app.tasks.base import Result
 from app.tasks.registry import Tasks
+from app.tasks.schemas import read_as
 from app.tasks.spec import Datatype, NativeRoute, OpenInferenceCodec, TaskSpec
 
 ADVICE = '"parameters": {"truncation": "truncate"}'
@@ -141,11 +140,8 @@ def _request(route: NativeRoute, codec: OpenInferenceCodec, inputs: Any, paramet
     for name in parameters:
         if name in (*NOT_OPTIONS, *codec.excluded):
             raise InvalidInput("is not a field that is known here", f"parameters.{name}")
-    try:
-        return route.read_listed({"inputs": inputs, **parameters})
-    except ValidationError as error:
-        field, message = wrong_field(error.errors(include_url=False, include_input=False))
-        raise InvalidInput(message, f"parameters.{field}" if field else "parameters") from None
+    request = {"inputs": inputs, **parameters}
+    return read_as(route.item_request, request, lambda field: f"parameters.{field}" if field else "parameters")
 
 
 MODEL_PREFIX = "/v2/models/{name}"

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPEN_INFERENCE, TGI
@@ -23,11 +23,10 @@ from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.open_inference import MODEL_PREFIX, Name, Version
 from app.core.errors import HooperError, InvalidInput, TooLarge
-from app.core.validation import wrong_field
 from app.serving.deployment import Deployment
 from app.tasks.base import Result, StreamedText
 from app.tasks.generation import GeneratedText
-from app.tasks.hub_generation import TgiDetails, native_values, sent_name
+from app.tasks.hub_generation import TgiDetails, read_options
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request
 
@@ -122,14 +121,12 @@ def native(text: str, parameters: Parameters | None, field: str, renamed: Mappin
             raise InvalidInput(f"models for {deployment.spec.name} write nothing", field)
         own = deployment.spec.routes[0]
         sent = {renamed.get(name, name): value for name, value in (parameters or {}).items() if name != "details"}
-        try:
-            request = own.route.request.model_validate({"inputs": text, **native_values(sent)})
-            options = own.options(request)
-        except ValidationError as error:
-            name, message = wrong_field(error.errors(include_url=False, include_input=False))
-            raise InvalidInput(message, f"parameters.{sent_name(name, sent)}") from None
-        except InvalidInput as error:
-            raise InvalidInput(error.reason, f"parameters.{sent_name(error.field or '', sent)}") from None
+
+        def asked(values: Mapping[str, Any]) -> tuple[Any, Any]:
+            request = own.route.request.model_validate(values)
+            return request, own.options(request)
+
+        request, options = read_options(asked, sent, {"inputs": text}, "parameters.{}".format)
         (item,) = own.items_of(request, deployment.manifest.task_options)
         return item, options
 
