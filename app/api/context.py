@@ -95,6 +95,10 @@ async def app_state(request: Request) -> AppState:  # async, as all dependencies
     return app_state_of(request)
 
 
+StateDep = Annotated[AppState, Depends(app_state)]
+"""What a route is given that asks no model, or not one alone."""
+
+
 def app_state_of(request: Request) -> AppState:
     """For what is itself a dependency: FastAPI takes 30 microseconds for each one below another."""
     state: AppState = request.app.state.hooper

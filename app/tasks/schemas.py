@@ -60,6 +60,11 @@ class Request(BaseModel):
     """The field that holds the items: one of them, or a list."""
 
 
+def with_examples(*bodies: Any) -> ConfigDict:
+    """The `model_config` of a request with these examples."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": list(bodies)})
+
+
 class NativeRequest(Protocol):
     """The body of a native route."""
 
@@ -127,7 +132,7 @@ def read_as(kind: type[ModelT], value: Any, place: Callable[[str], str]) -> Mode
 def documented(base: type[ModelT], examples: Sequence[Any], **fields: Any) -> type[ModelT]:
     """A request under the name and the docstring of its base, with fields and examples that the tasks decide."""
     model = create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
-    model.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": list(examples)})
+    model.model_config = with_examples(*examples)
     model.model_rebuild(force=True)
     return model
 

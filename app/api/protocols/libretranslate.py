@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.api.context import AppState, ContextDep, app_state
+from app.api.context import AppState, ContextDep, StateDep
 from app.api.error_formats import LIBRE_TRANSLATE
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
@@ -37,7 +37,7 @@ def router(tasks: Tasks) -> APIRouter:
 
 
 def _add(routes: APIRouter, tasks: Sequence[str], codec: LibreTranslateCodec) -> None:
-    async def translate(request: Any, context: ContextDep, state: Annotated[AppState, Depends(app_state)]) -> Any:
+    async def translate(request: Any, context: ContextDep, state: StateDep) -> Any:
         able = (each for each in _models(state, tasks) if codec.serves(each.task, request.source, request.target))
         first = next(able, None)
         with context.lease(tasks, None if first is None else first.manifest.name) as deployment:
@@ -61,7 +61,7 @@ def _add(routes: APIRouter, tasks: Sequence[str], codec: LibreTranslateCodec) ->
         summary="List the languages",
         responses=openapi_responses(403, 421, error_format=LIBRE_TRANSLATE),
     )
-    async def languages(state: Annotated[AppState, Depends(app_state)]) -> list[Language]:
+    async def languages(state: StateDep) -> list[Language]:
         """The languages that texts may be in, and for each those that it is translated into, by any of the models."""
         targets: dict[str, dict[str, None]] = {}
         for deployment in _models(state, tasks):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
-from app.api.context import AppState, ContextDep, PredictContext, app_state, no_codec
+from app.api.context import ContextDep, PredictContext, StateDep, no_codec
 from app.api.error_formats import OPEN_INFERENCE
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.open_inference_schemas import (
@@ -47,7 +47,6 @@ JSON, then the data of the inputs that have a `binary_data_size`, in their order
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
 Version = Annotated[str, Path(description="A loaded version of it.", max_length=31, examples=["1"])]
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]
-State = Annotated[AppState, Depends(app_state)]
 
 ERRORS = openapi_responses(401, 404, 421, 422, 429, 503, error_format=OPEN_INFERENCE)
 _AS_BYTES = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
@@ -156,21 +155,21 @@ async def server(request: Request) -> ServerMetadata:
 
 
 @_server.get("/health/live", summary="Is the server alive?", responses=openapi_responses(503, error_format=OPEN_INFERENCE))
-async def server_live(state: State) -> ServerLive:
+async def server_live(state: StateDep) -> ServerLive:
     """200 unless the process is beyond help."""
     await is_live(state)
     return ServerLive()
 
 
 @_server.get("/health/ready", summary="Is the server ready?", responses=openapi_responses(503, error_format=OPEN_INFERENCE))
-async def server_ready(state: State) -> ServerReady:
+async def server_ready(state: StateDep) -> ServerReady:
     """200 when every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
     await is_ready(state)
     return ServerReady()
 
 
 @_model.get("", summary="Show a model's tensors", responses=ERRORS)
-async def model(name: Name, state: State) -> ModelMetadata:
+async def model(name: Name, state: StateDep) -> ModelMetadata:
     """The tensors that the model takes and gives. A classifier also takes `text_pair`, for pairs."""
     with state.registry.lease((), name) as deployment:
         codec = _codec(deployment)
@@ -178,13 +177,13 @@ async def model(name: Name, state: State) -> ModelMetadata:
 
 
 @_model.get("/versions/{version}", summary="Show the tensors of a version", responses=ERRORS)
-async def model_version(name: Name, version: Version, state: State) -> ModelMetadata:
+async def model_version(name: Name, version: Version, state: StateDep) -> ModelMetadata:
     """The same, where this version is loaded."""
     return await model(f"{name}/{version}", state)
 
 
 @_model.get("/ready", summary="Is a model ready?", responses=ERRORS)
-async def model_ready(name: Name, state: State) -> ModelReady:
+async def model_ready(name: Name, state: StateDep) -> ModelReady:
     """200 when the model is loaded and its engine would answer."""
     with state.registry.lease((), name) as deployment:
         if not deployment.is_alive:
@@ -193,20 +192,20 @@ async def model_ready(name: Name, state: State) -> ModelReady:
 
 
 @_model.get("/versions/{version}/ready", summary="Is a version ready?", responses=ERRORS)
-async def model_version_ready(name: Name, version: Version, state: State) -> ModelReady:
+async def model_version_ready(name: Name, version: Version, state: StateDep) -> ModelReady:
     """The same, where this version is loaded."""
     return await model_ready(f"{name}/{version}", state)
 
 
 @_model.get("/config", summary="Show a model's configuration", responses=ERRORS)
-async def model_config(name: Name, state: State) -> ModelConfig:
+async def model_config(name: Name, state: StateDep) -> ModelConfig:
     """The tensors once more, as Triton's model configuration extension tells them."""
     with state.registry.lease((), name) as deployment:
         return ModelConfig.of(deployment, _codec(deployment))
 
 
 @_model.get("/versions/{version}/config", summary="Show a version's configuration", responses=ERRORS)
-async def model_version_config(name: Name, version: Version, state: State) -> ModelConfig:
+async def model_version_config(name: Name, version: Version, state: StateDep) -> ModelConfig:
     """The same, where this version is loaded."""
     return await model_config(f"{name}/{version}", state)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 
-from app.api.context import AppState, ContextDep, app_state, no_codec
+from app.api.context import AppState, ContextDep, StateDep, no_codec
 from app.api.error_formats import TEI
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
@@ -19,7 +19,7 @@ from app.serving.deployment import Deployment
 from app.tasks.base import refuse_text
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request as RequestBody
-from app.tasks.schemas import as_list
+from app.tasks.schemas import as_list, with_examples
 from app.tasks.spec import DropInCodec, ModelKind, TaskSpec, TextEmbeddingsCodec
 from app.tasks.tokenizer import Pieces, PlainToken
 
@@ -99,10 +99,7 @@ class Info(BaseModel):
 class TokenizeRequest(RequestBody):
     """Texts, and whether the tokens are wished that the model has around each."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"inputs": TEXT}, {"inputs": [TEXT, "Cold soup."], "add_special_tokens": False}]},
-    )
+    model_config = with_examples({"inputs": TEXT}, {"inputs": [TEXT, "Cold soup."], "add_special_tokens": False})
 
     inputs: str | Annotated[list[str], Field(fail_fast=True)] = Field(description="A text, or a list of texts.")
     add_special_tokens: Annotated[bool, Field(strict=True)] = Field(
@@ -152,7 +149,7 @@ TokenIds = Annotated[
 class DecodeRequest(RequestBody):
     """Tokens that are to be a text again."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [2, 3], "skip_special_tokens": False}]})
+    model_config = with_examples({"ids": [2, 3], "skip_special_tokens": False})
 
     ids: TokenIds | Annotated[list[TokenIds], Field(fail_fast=True), Field(min_length=1)] = Field(
         description="Numbers of the tokens of one text, or a list of such lists."
@@ -199,7 +196,7 @@ def router(tasks: Tasks) -> APIRouter:
         summary="Show the default model",
         responses=openapi_responses(401, 421, 424, 429, 503, error_format=TEI),
     )
-    async def info(request: Request, state: Annotated[AppState, Depends(app_state)]) -> Info:
+    async def info(request: Request, state: StateDep) -> Info:
         """The default embedding model, else the default reranker, else the default classifier, and what may be asked of it; or
         the model that `HOOPER_TEI_MODEL` names."""
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
@@ -209,14 +206,14 @@ def router(tasks: Tasks) -> APIRouter:
             return Info.of(deployment, codec, state.settings.max_items, request.app.version)
 
     @routes.post("/tokenize", summary="Show a text's tokens", responses=openapi_responses(*STATUSES, error_format=TEI))
-    async def tokenize(request: TokenizeRequest, state: Annotated[AppState, Depends(app_state)]) -> list[list[SimpleToken]]:
+    async def tokenize(request: TokenizeRequest, state: StateDep) -> list[list[SimpleToken]]:
         """The tokens of each text by the tokenizer of the model that `GET /info` describes, however many there are."""
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
             texts = request.texts(deployment.manifest.task_options.get("prompts") or {})
             return await asyncio.to_thread(_tokenized, deployment.tokenizers[0], texts, request.add_special_tokens)
 
     @routes.post("/decode", summary="Show the text of tokens", responses=openapi_responses(*STATUSES, error_format=TEI))
-    async def decode(request: DecodeRequest, state: Annotated[AppState, Depends(app_state)]) -> list[str]:
+    async def decode(request: DecodeRequest, state: StateDep) -> list[str]:
         """The text of each list of tokens by the tokenizer of the model that `GET /info` describes."""
         with state.registry.lease(described, chosen_model(state, described)) as deployment:
             return await asyncio.to_thread(request.texts, _pieces(deployment.tokenizers[0]))
@@ -250,7 +247,7 @@ def _in_order(tasks: Tasks) -> list[str]:
 def _add(routes: APIRouter, codecs: Mapping[str, DropInCodec], name: str) -> None:
     tasks, codec = list(codecs), next(iter(codecs.values()))
 
-    async def answer(request: Any, context: ContextDep, state: Annotated[AppState, Depends(app_state)]) -> Any:
+    async def answer(request: Any, context: ContextDep, state: StateDep) -> Any:
         with context.lease(tasks, chosen_model(state, tasks)) as deployment:
             own = codecs[deployment.manifest.task]
             asked = own.asked(request, deployment.manifest)

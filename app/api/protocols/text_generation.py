@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPEN_INFERENCE, TGI
@@ -28,7 +28,7 @@ from app.tasks.base import Result, StreamedText
 from app.tasks.generation import GeneratedText
 from app.tasks.hub_generation import TgiDetails, read_options
 from app.tasks.registry import Tasks
-from app.tasks.schemas import Request
+from app.tasks.schemas import Request, with_examples
 
 ADVICE = '"parameters": {"truncation": "truncate"}'
 ROUTE = "v1/generate"
@@ -46,9 +46,7 @@ Parameters = Mapping[str, Any]
 class TgiRequest(Request):
     """A text, and how another is written from it."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE, "parameters": {"max_new_tokens": 20}}]}
-    )
+    model_config = with_examples({"inputs": EXAMPLE, "parameters": {"max_new_tokens": 20}})
 
     inputs: str = Field(description="The text.")
     parameters: dict[str, Any] | None = Field(

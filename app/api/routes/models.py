@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.auth import require_admin
-from app.api.context import AppState, app_state
+from app.api.context import AppState, StateDep
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
 from app.api.protocols.state import Failed, ModelList, ModelState, Published, ShownModel, SizeLimits, listed
@@ -50,7 +50,6 @@ class LoadRequest(BaseModel):
 
 router = APIRouter(route_class=JsonRoute)
 Name = Annotated[str, Path(description="A model's name, of at most 64 characters.", max_length=64, examples=["sentiment"])]
-State = Annotated[AppState, Depends(app_state)]
 
 
 Wish = Annotated[LoadRequest | None, Body(openapi_examples=LOAD_EXAMPLES)]
@@ -59,7 +58,7 @@ Candidate = Annotated[int | None, Query(ge=1, description="A version beside the 
 
 
 @router.get("/models", summary="List loaded models", responses=openapi_responses(401, 421, 429))
-async def list_models(state: State) -> ModelList:
+async def list_models(state: StateDep) -> ModelList:
     """Every loaded model: what it does, what it runs on, and how good it is. And those that could not be loaded."""
     models = [_state_of(version, state) for version in state.registry.live]
     limits = SizeLimits(max_items=state.settings.max_items, max_body_bytes=state.settings.max_body_bytes)
@@ -70,7 +69,7 @@ async def list_models(state: State) -> ModelList:
 
 
 @router.get("/models/{name}", summary="Show a model", responses=openapi_responses(401, 404, 421, 422, 429, 503))
-async def show_model(name: Name, state: State) -> ShownModel:
+async def show_model(name: Name, state: StateDep) -> ShownModel:
     """One loaded model: its main version."""
     for version in state.registry.live:
         manifest = version.deployment.manifest
@@ -90,7 +89,7 @@ def _state_of(version: LiveVersion, state: AppState) -> ModelState:
     dependencies=[Depends(require_admin)],
     responses=openapi_responses(401, 403, 404, 408, 413, 415, 421, 422, 429, 500),
 )
-async def load_model(name: Name, state: State, version: Version = None, request: Wish = None) -> Published:
+async def load_model(name: Name, state: StateDep, version: Version = None, request: Wish = None) -> Published:
     """Load a version from the repository and answer with it from then on. Requests in flight finish on the old one.
 
     With a body, the version runs beside the one that answers: it gets a `share` of the requests that name no version, or is
@@ -107,7 +106,7 @@ async def load_model(name: Name, state: State, version: Version = None, request:
     dependencies=[Depends(require_admin)],
     responses=openapi_responses(401, 403, 404, 421, 422, 429, 503),
 )
-async def promote_model(name: Name, state: State) -> Published:
+async def promote_model(name: Name, state: StateDep) -> Published:
     """Make the version that runs beside the main one the main one. Requests in flight finish on the old one."""
     deployment = await state.promote(name)
     return Published.of(deployment, MAIN, state.registry.is_persistent(deployment))
@@ -119,7 +118,7 @@ async def promote_model(name: Name, state: State) -> Published:
     dependencies=[Depends(require_admin)],
     responses=openapi_responses(401, 403, 404, 421, 422, 429),
 )
-async def unload_model(name: Name, state: State, version: Candidate = None) -> Published:
+async def unload_model(name: Name, state: StateDep, version: Candidate = None) -> Published:
     """Forget a model, or a version that runs beside the main one. Requests in flight finish."""
     await state.unload(name, version)
     return Published(name=name, version=version, state="unloaded", role=None, persistent=False)

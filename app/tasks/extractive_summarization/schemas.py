@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from app.core.errors import HooperError, InvalidInput
 from app.tasks.base import Result
 from app.tasks.extractive_summarization.task import SummaryItem, SummaryOptions
 from app.tasks.generation import OPTION_NAMES, FinishReason, GenerationOptionsT, GenerationRequest
-from app.tasks.schemas import MANY, ItemOrError, LanguageField, as_list, told
+from app.tasks.schemas import MANY, ItemOrError, LanguageField, as_list, told, with_examples
 
 MAX_SENTENCES = 1000
 EXAMPLE = (
@@ -24,9 +24,7 @@ EXAMPLE = (
 class SummarizeRequest(GenerationRequest):
     """One document or a list of them, and how much of it to keep, or how to write what it says."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE, "max_sentences": 2}, {"inputs": [EXAMPLE]}]}
-    )
+    model_config = with_examples({"inputs": EXAMPLE, "max_sentences": 2}, {"inputs": [EXAMPLE]})
 
     inputs: str | Annotated[list[Annotated[str, ItemOrError]], Field(min_length=1)] = Field(
         description=f"A document of any length, or a list of them. {MANY}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.types import DEFAULT_MAX_ITEMS
@@ -14,7 +14,7 @@ from app.tasks.base import Result
 from app.tasks.feature_extraction.schemas import EXAMPLE, OTHERS, Dimensions, written
 from app.tasks.feature_extraction.task import EmbedItem, EmbedOptions, Similarities, SimilarityItem
 from app.tasks.protocols import hub_parameters, in_one_sentence, tensors_example
-from app.tasks.schemas import Flag, Request
+from app.tasks.schemas import Flag, Request, with_examples
 from app.tasks.spec import (
     BodyExample,
     DropInCodec,
@@ -194,9 +194,7 @@ class _CuttingTexts(_Cutting):
 class TextEmbeddingsEmbedRequest(_CuttingTexts):
     """A text or several, and how their vectors are wished."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}, {"inputs": list(OTHERS), "truncate": True}]}
-    )
+    model_config = with_examples({"inputs": EXAMPLE}, {"inputs": list(OTHERS), "truncate": True})
 
     normalize: Flag = Field(True, description="Whether vectors have the length 1.")
     dimensions: Dimensions | None = Field(
@@ -213,7 +211,7 @@ class TextEmbeddingsEmbedRequest(_CuttingTexts):
 class EmbedAllRequest(_CuttingTexts):
     """A text or several, the vectors of whose tokens are wished."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": EXAMPLE}]})
+    model_config = with_examples({"inputs": EXAMPLE})
 
     def options(self) -> EmbedOptions:
         return EmbedOptions(of_tokens=True, **self._common())
@@ -232,7 +230,7 @@ class SimilarityParameters(_Cutting):
 class SimilarityRequest(Request):
     """A sentence, and those that are compared with it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"inputs": COMPARED}]})
+    model_config = with_examples({"inputs": COMPARED})
 
     inputs: ComparedSentences = Field(description="The sentences.")
     parameters: SimilarityParameters | None = Field(None, description="How they are read.")
@@ -293,14 +291,8 @@ Where one of several texts cannot be answered, none is.""",
 class OpenAIEmbeddingsRequest(Request):
     """A text or several, and how their vectors are wished."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"input": EXAMPLE, "model": "embed"},
-                {"input": list(OTHERS), "model": "embed", "encoding_format": "base64"},
-            ]
-        },
+    model_config = with_examples(
+        {"input": EXAMPLE, "model": "embed"}, {"input": list(OTHERS), "model": "embed", "encoding_format": "base64"}
     )
 
     input: Inputs = Field(description=INPUTS)

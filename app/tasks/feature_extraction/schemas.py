@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.feature_extraction.task import Embedding, EmbedItem, EmbedOptions
-from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told, with_examples
 
 EXAMPLE = "The parcel never arrived, and nobody answers my letters."
 OTHERS = ("My order has not been delivered yet.", "How do I change my password?")
@@ -26,12 +26,7 @@ Dimensions = Annotated[int, Field(ge=1, le=65_536, strict=True)]
 class EmbedRequest(Request):
     """One text or a list of them, and how their vectors are wished."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"inputs": EXAMPLE}, {"inputs": [EXAMPLE, *OTHERS], "encoding": "base64"}],
-        },
-    )
+    model_config = with_examples({"inputs": EXAMPLE}, {"inputs": [EXAMPLE, *OTHERS], "encoding": "base64"})
 
     inputs: str | Annotated[list[Annotated[str, ItemOrError]], Field(min_length=1)] = Field(
         description=f"A text, or a list of texts. {MANY}"

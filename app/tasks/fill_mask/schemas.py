@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.fill_mask.task import MAX_MASKS, FillOptions, MaskedItem
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told, with_examples
 
 MAX_TOP_K = 100
 MAX_TARGETS = 100
@@ -26,14 +26,8 @@ Targets = Annotated[
 class FillRequest(Request):
     """One text with masks or a list of them, and what may stand in their place."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"inputs": EXAMPLE},
-                {"inputs": ["The film was [MASK] good.", "[MASK] film was [MASK]."], "top_k": 3},
-            ]
-        },
+    model_config = with_examples(
+        {"inputs": EXAMPLE}, {"inputs": ["The film was [MASK] good.", "[MASK] film was [MASK]."], "top_k": 3}
     )
 
     inputs: str | Annotated[list[Annotated[str, ItemOrError]], Field(min_length=1)] = Field(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
 from app.tasks.question_answering.task import AnswerOptions, QuestionItem
-from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, as_list, told
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, as_list, told, with_examples
 
 MAX_TOP_K = 100
 MAX_ANSWER_TOKENS = 512
@@ -26,24 +26,17 @@ class Question(Request):
 class AnswerRequest(Request):
     """One question with its context or a list of them, and how to answer."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "inputs": {
-                        "question": "When did the library open?",
-                        "context": "The old library burned down in 1897. A new library opened in 1903.",
-                    }
-                },
-                {
-                    "inputs": [
-                        {"question": "Who repaired the bridge?", "context": "Anna Schmidt repaired the bridge over the Elbe."}
-                    ],
-                    "top_k": 3,
-                    "allow_no_answer": True,
-                },
-            ]
+    model_config = with_examples(
+        {
+            "inputs": {
+                "question": "When did the library open?",
+                "context": "The old library burned down in 1897. A new library opened in 1903.",
+            }
+        },
+        {
+            "inputs": [{"question": "Who repaired the bridge?", "context": "Anna Schmidt repaired the bridge over the Elbe."}],
+            "top_k": 3,
+            "allow_no_answer": True,
         },
     )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
 from app.tasks.constraints import MAX_CHOICE_CHARACTERS, MAX_CHOICES, MAX_REGEX_CHARACTERS, MAX_SCHEMA_CHARACTERS, OutputFormat
 from app.tasks.generation import GenerationRequest, GenerationResult, generation_fields
+from app.tasks.schemas import with_examples
 from app.tasks.text2text_generation.task import GenerateOptions
 
 EXAMPLE = "The film was very good."
@@ -19,10 +20,7 @@ GenerateOptionsT = TypeVar("GenerateOptionsT", bound=GenerateOptions)
 class GenerateRequest(GenerationRequest):
     """One text or a list of them, and how others are written from them, or they are continued."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"inputs": EXAMPLE}, {"inputs": [EXAMPLE], "max_new_tokens": 20, "num_beams": 2}]},
-    )
+    model_config = with_examples({"inputs": EXAMPLE}, {"inputs": [EXAMPLE], "max_new_tokens": 20, "num_beams": 2})
 
     truncation: Literal["error", "truncate"] = Field(
         "error",

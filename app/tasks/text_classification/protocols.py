@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result, refuse_text
 from app.tasks.labels import clean_label, unknown_label
 from app.tasks.protocols import Columns, hub_parameters, in_one_sentence, label_columns, tensors_example
-from app.tasks.schemas import Count, Flag, Request
+from app.tasks.schemas import Count, Flag, Request, with_examples
 from app.tasks.spec import (
     BodyExample,
     CorrectionCodec,
@@ -126,14 +126,8 @@ Batch = Annotated[
 class PredictRequest(Request):
     """A text, a pair or a batch, and how to score it."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"inputs": SENTENCE},
-                {"inputs": [["Great value."], ["It broke after two days."]], "raw_scores": True},
-            ]
-        },
+    model_config = with_examples(
+        {"inputs": SENTENCE}, {"inputs": [["Great value."], ["It broke after two days."]], "raw_scores": True}
     )
 
     inputs: Annotated[str | Pair | Batch, in_one_sentence(FORMS)] = Field(

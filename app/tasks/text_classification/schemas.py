@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, Count, ItemOrError, ModelField, Request, TruncationField, as_list, told
+from app.tasks.schemas import MANY, Count, ItemOrError, ModelField, Request, TruncationField, as_list, told, with_examples
 from app.tasks.text_classification.task import ClassificationItem, ClassificationOptions, LabelScore, SelectableLabel
 
 
@@ -28,14 +28,9 @@ Item = str | TextPair
 class ClassifyRequest(Request):
     """One text or a list of them, and how to score them."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"inputs": "A warm, funny film that I would happily watch again."},
-                {"inputs": ["Great value.", {"text": "It broke after two days."}], "top_k": 1},
-            ]
-        },
+    model_config = with_examples(
+        {"inputs": "A warm, funny film that I would happily watch again."},
+        {"inputs": ["Great value.", {"text": "It broke after two days."}], "top_k": 1},
     )
 
     inputs: Item | Annotated[list[Annotated[Item, ItemOrError]], Field(min_length=1)] = Field(

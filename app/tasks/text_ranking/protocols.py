@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.core.errors import EmptyBatch, InvalidInput
 from app.core.manifest import Manifest
 from app.tasks.base import Result
 from app.tasks.protocols import tensors_example
-from app.tasks.schemas import Flag, Request
+from app.tasks.schemas import Flag, Request, with_examples
 from app.tasks.spec import DropInCodec, NativeItems, OpenInferenceCodec, TextEmbeddingsCodec
 from app.tasks.text_embeddings import TruncateField, TruncationDirectionField, cut_by, label_numbers
 from app.tasks.text_ranking.schemas import DOCUMENTS, QUERY, QueryDocument
@@ -63,14 +63,9 @@ class RankedText(BaseModel):
 class RerankTextsRequest(Request):
     """A query and the texts that may answer it, as text-embeddings-inference takes them."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"query": QUERY, "texts": list(DOCUMENTS)},
-                {"query": QUERY, "texts": list(DOCUMENTS), "raw_scores": True, "return_text": True},
-            ]
-        },
+    model_config = with_examples(
+        {"query": QUERY, "texts": list(DOCUMENTS)},
+        {"query": QUERY, "texts": list(DOCUMENTS), "raw_scores": True, "return_text": True},
     )
 
     query: str = Field(description="What is asked.")

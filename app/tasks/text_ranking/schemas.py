@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told
+from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, TruncationField, as_list, told, with_examples
 from app.tasks.spec import Arranged
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
@@ -31,10 +31,7 @@ class DocumentText(Request):
 class RerankRequest(Request):
     """A query, and the documents that may answer it."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [EXAMPLE, {**EXAMPLE, "top_n": 2, "return_documents": True}]},
-    )
+    model_config = with_examples(EXAMPLE, {**EXAMPLE, "top_n": 2, "return_documents": True})
     items_field: ClassVar[str] = "documents"
 
     query: str = Field(description="What is asked; one character or more that is not a space.")

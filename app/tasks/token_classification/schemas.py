@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.core.errors import HooperError
 from app.tasks.base import Result
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, told, with_examples
 from app.tasks.token_classification.task import TagItem, TagOptions
 
 EXAMPLE = "Angela Merkel visited the Siemens works in Berlin on Tuesday."
@@ -18,14 +18,8 @@ EXAMPLE = "Angela Merkel visited the Siemens works in Berlin on Tuesday."
 class TagRequest(Request):
     """One text or a list of them, and how its tokens become entities."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"inputs": EXAMPLE},
-                {"inputs": ["The Rhine rises in Switzerland.", "Nobody came."], "aggregation": "average"},
-            ]
-        },
+    model_config = with_examples(
+        {"inputs": EXAMPLE}, {"inputs": ["The Rhine rises in Switzerland.", "Nobody came."], "aggregation": "average"}
     )
 
     inputs: str | Annotated[list[Annotated[str, ItemOrError]], Field(min_length=1)] = Field(

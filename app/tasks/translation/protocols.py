@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from app.core.errors import InvalidInput
 from app.tasks.base import Result
 from app.tasks.generation import MAX_BEAMS, SourceText
 from app.tasks.hub_generation import TRUNCATIONS, codec, pipeline_parameters, written_tensors
 from app.tasks.protocols import hub_parameters
-from app.tasks.schemas import Request, as_list
+from app.tasks.schemas import Request, as_list, with_examples
 from app.tasks.spec import BodyExample, LibreTranslateCodec
 from app.tasks.translation.languages import name_of
 from app.tasks.translation.schemas import EXAMPLE, TranslateRequest
@@ -69,7 +69,7 @@ OPEN_INFERENCE = written_tensors(
 class LibreRequest(Request):
     """One text or a list of them, and the languages."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"q": EXAMPLE, "source": "en", "target": "de"}]})
+    model_config = with_examples({"q": EXAMPLE, "source": "en", "target": "de"})
 
     q: str | Annotated[list[str], Field(min_length=1)] = Field(description="A text, or a list of them.")
     source: Annotated[str, StringConstraints(min_length=1, max_length=35)] = Field(

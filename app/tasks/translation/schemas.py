@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from app.tasks.base import Result
 from app.tasks.generation import GenerationRequest, GenerationResult, generation_fields
+from app.tasks.schemas import with_examples
 from app.tasks.translation.task import TranslationOptions
 
 EXAMPLE = "A dog runs through the snow."
@@ -17,12 +18,7 @@ Code = Annotated[str, StringConstraints(min_length=1, max_length=35)]
 class TranslateRequest(GenerationRequest):
     """One text or a list of them, and the languages."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"inputs": EXAMPLE}, {"inputs": [EXAMPLE, "Two children are playing."], "num_beams": 2}]
-        },
-    )
+    model_config = with_examples({"inputs": EXAMPLE}, {"inputs": [EXAMPLE, "Two children are playing."], "num_beams": 2})
 
     source: Code | None = Field(
         None,

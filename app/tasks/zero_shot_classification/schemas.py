@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.core.errors import HooperError, InvalidInput
 from app.core.types import Truncation
 from app.tasks.base import refuse_text
-from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list
+from app.tasks.schemas import MANY, ItemOrError, ModelField, Request, TruncationField, as_list, with_examples
 from app.tasks.text_classification.schemas import Label
 
 EXAMPLE = "The battery is empty after an hour, and I want my money back."
@@ -47,18 +47,13 @@ class LabelledChoice(Request):
 class ZeroShotRequest(Request):
     """One text or a list of them, and the labels that they may have."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"model": "nli", "inputs": EXAMPLE, "labels": ["complaint", "question", "praise"]},
-                {
-                    "model": "nli",
-                    "inputs": [{"text": EXAMPLE, "labels": ["refund", "battery", "delivery"]}],
-                    "hypothesis_template": "This text is about {}.",
-                    "multi_label": True,
-                },
-            ]
+    model_config = with_examples(
+        {"model": "nli", "inputs": EXAMPLE, "labels": ["complaint", "question", "praise"]},
+        {
+            "model": "nli",
+            "inputs": [{"text": EXAMPLE, "labels": ["refund", "battery", "delivery"]}],
+            "hypothesis_template": "This text is about {}.",
+            "multi_label": True,
         },
     )
 
