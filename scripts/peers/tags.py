@@ -23,15 +23,8 @@ import torch
 import transformers
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from app.tasks.token_classification.task import (
-    Aggregation,
-    Entities,
-    TagOptions,
-    TextReading,
-    TokenClassification,
-    keys_of,
-    softmax,
-)
+from app.tasks.passage import softmax
+from app.tasks.token_classification.task import Aggregation, Entities, TagOptions, TextReading, TokenClassification, keys_of
 from scripts.bench.report import measurement_parser, run_measurement
 from scripts.export.eval_data import read_labelled
 from scripts.export.published import OpenVersion, open_folder
