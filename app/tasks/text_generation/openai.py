@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +35,7 @@ SAY_NOTHING: Mapping[str, Sequence[Any]] = {
     "modalities": (None, ["text"]), "functions": (None, []), "function_call": (None, "none"), "audio": (None,),
     "prediction": (None,), "web_search_options": (None,),
 }  # fmt: skip
-"""Of OpenAI's API; taken with these values, with which they say nothing, and refused as unknown with others."""
+"""Of OpenAI's API; taken with these values, with which they say nothing, and refused with others."""
 Number = Annotated[float, Field(strict=True)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARACTERS)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS, strict=True)]
@@ -62,7 +63,11 @@ class WritingRequest(Request):
     def _without_what_says_nothing(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {name: entry for name, entry in value.items() if name not in UNUSED and entry not in SAY_NOTHING.get(name, ())}
+        for name, known in SAY_NOTHING.items():
+            if name in value and value[name] not in known:
+                allowed = " or ".join(json.dumps(entry) for entry in known)
+                raise InvalidInput(f"nothing is done by it here: it may be {allowed} alone", name)
+        return {name: entry for name, entry in value.items() if name not in UNUSED and name not in SAY_NOTHING}
 
     model: Annotated[str, StringConstraints(max_length=96)] | None = Field(
         None, description="A loaded model, as `name` or `name/version`; null, which OpenAI's own does not take: the default."

@@ -137,7 +137,11 @@ class DescribedFunction(BaseModel):
     model_config = ConfigDict(extra="allow")
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(description="Its name.")
     description: str | None = Field(None, description="What it does.")
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of its arguments.")
+    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of its arguments; null: it takes none.")
+    strict: bool | None = Field(
+        None,
+        description="Changes nothing: of a call that is forced, the arguments obey the schema; of others nothing is promised.",
+    )
 
 
 class Tool(Request):

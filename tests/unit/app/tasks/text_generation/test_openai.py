@@ -290,6 +290,7 @@ async def test_parts_calls_and_what_clients_send_besides_are_taken(service: Serv
         ({"logit_bias": {"5": 101}}, "logit_bias.5", "less than or equal to 100"),
         ({"logit_bias": {"the": 1}}, None, "logit_bias.the"),
         ({"nonsense": 1}, "nonsense", ""),
+        ({"modalities": ["text", "audio"]}, "modalities", 'it may be null or ["text"] alone'),
         ({"top_logprobs": 2}, "top_logprobs", "counts only with logprobs: true"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "counts only with stream: true"),
         ({"top_p": 0.5}, "top_p", "counts only with a temperature above 0"),
