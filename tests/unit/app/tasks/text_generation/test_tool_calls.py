@@ -162,3 +162,21 @@ def test_a_schema_that_cannot_be_followed_is_refused() -> None:
         model.compiler.compiled(OutputFormat.of_calls(grammar))
     with pytest.raises(InvalidInput, match="tools: schemas have"):
         OutputFormat.of_calls(call_grammar(FORMS[TOOLS], [("see", {"title": "a" * 70_000})], {}, 1))
+
+
+def test_where_a_special_token_may_stand_no_other_may() -> None:
+    model = Babbler(metaspace_json(), has_encoder=False)
+    tokenizer = model.tokenizer
+    grammar = call_grammar(FORMS[TEKKEN], [("see", None), ("see_all", None)], tokenizer.special_tokens(), 1)
+    written = model.compiler.compiled(OutputFormat.of_calls(grammar)).start()
+    for token in ("<unk>", "s", "e", "e"):
+        written.allowed()
+        written.advance(tokenizer.token_id(token))
+    assert {tokenizer.token(int(number)) for number in written.allowed().nonzero()[0]} == {"<pad>", "<0x5F>"}
+
+
+def test_arguments_have_no_names_but_those_that_a_schema_has_unless_it_speaks_of_others() -> None:
+    assert arguments_schema(None) == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert arguments_schema({"properties": {"a": {}}})["additionalProperties"] is False
+    for schema in ({"type": "object"}, {"properties": {}, "anyOf": [{}]}, {"properties": {}, "additionalProperties": True}):
+        assert arguments_schema(schema) == {"type": "object", **schema}
