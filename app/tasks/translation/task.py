@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from app.core.errors import HooperError, InvalidArtefact, InvalidInput, TooLarge
 from app.core.sequences import SamplingParams
-from app.core.types import Row, Truncation
-from app.tasks.base import Encoded, refuse_text
-from app.tasks.generation import GenerationOptions, SourceText
+from app.core.types import Row, RowOutput, Truncation
+from app.tasks.base import Detokenizer, Encoded, refuse_text
+from app.tasks.detokenizer import SilentDetokenizer
+from app.tasks.generation import GeneratedText, GenerationOptions, SourceText
 from app.tasks.sentences import LANGUAGE, sentences
-from app.tasks.text_generator import GenerativeTask, TextGenerator, golden
+from app.tasks.text_generator import GenerativeTask, SourceReading, TextGenerator, golden
 from app.tasks.translation.languages import base_of, same_language
 
 WITHOUT_BLANKS = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue"})
@@ -27,6 +28,13 @@ class TranslationOptions(GenerationOptions):
     """Code of the language that is read, and of the one that is written; None: the model's only one, or its usual."""
     target: str | None = None
     truncation: Truncation = "window"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptText(SourceReading):
+    """Of a text without a letter or a number, which is its own translation: a model would make words of it."""
+
+    text: str
 
 
 class Translation(GenerativeTask):
@@ -84,6 +92,16 @@ class Translation(GenerativeTask):
             case "start":
                 return self.generator.sampling(options, decoder_input_ids=(self._target_ids[target],))
         return self.generator.sampling(options)
+
+    def decode(self, encoded: Encoded, outputs: Sequence[RowOutput], options: TranslationOptions) -> GeneratedText:
+        answer, reading = super().decode(encoded, outputs, options), encoded.state
+        if not isinstance(reading, KeptText):
+            return answer
+        others = None if answer.alternatives is None else (reading.text,) * len(answer.alternatives)
+        return replace(answer, text=reading.text, finish_reason="stop", alternatives=others, hypotheses=())
+
+    def detokenizers(self, encoded: Encoded, options: TranslationOptions) -> list[Detokenizer]:
+        return [SilentDetokenizer()] if isinstance(encoded.state, KeptText) else super().detokenizers(encoded, options)
 
     def golden_options(self) -> TranslationOptions:
         source, target = self._source or self.sources[:1], self._target or self.targets[-1:]
@@ -143,7 +161,8 @@ class Translation(GenerativeTask):
                 rows.append(self._row(before, piece.ids[start : start + limit], behind))
                 separators.append(" ")
             separators[-1] = text[end:] if following is None else _between(text[end:following], target)
-        return self.encoded(rows, separators, longest > limit and options.truncation == "truncate", options)
+        encoded = self.encoded(rows, separators, longest > limit and options.truncation == "truncate", options)
+        return encoded if any(map(str.isalnum, text)) else replace(encoded, state=KeptText(separators, text))
 
     def _row(self, before: Sequence[int], ids: Sequence[int], behind: Sequence[int]) -> Row:
         input_ids = [*before, *self.pieces.single.row(ids).input_ids, *behind]

@@ -8,6 +8,7 @@ import pytest
 
 from app.core.errors import InvalidArtefact, InvalidInput, TooLarge
 from app.tasks.base import Encoded
+from app.tasks.detokenizer import SilentDetokenizer
 from app.tasks.generation import SourceText
 from app.tasks.translation.task import Translation, TranslationOptions
 from tests.support.writing import EOS, LANGUAGES, PAD, generator, ids_of, output
@@ -44,7 +45,15 @@ def test_what_has_no_letters_stands_in_the_translation_as_it_is() -> None:
     item = encoded(task, "...\n\nThe film was bad.\n***\nA good film. 👍\n")
     answer = task.decode(item, [output(ids_of(WRITER, text)) for text in ("good.", "bad.")], TranslationOptions())
     assert answer.text == "...\n\ngood.\n***\nbad. 👍\n"
-    assert len(encoded(task, "...").rows) == 1  # something is asked all the same
+
+
+@pytest.mark.parametrize("by_sentence", [True, False])
+def test_a_text_without_letters_is_its_own_translation_and_no_word_of_it_is_told(by_sentence: bool) -> None:
+    task = Translation(WRITER, by_sentence=by_sentence)
+    item, options = encoded(task, "...\n"), TranslationOptions()
+    assert task.decode(item, [output(ids_of(WRITER, "good."))], options).text == "...\n"
+    (told,) = task.detokenizers(item, options)
+    assert isinstance(told, SilentDetokenizer)
 
 
 @pytest.mark.parametrize(("target", "text"), [("zh", "good.bad."), ("de", "good. bad.")])
