@@ -68,7 +68,7 @@ ENTRIES = (
     Entry("models int8", "publish a version again with int8 arithmetic"),
     Entry("models fp16", "publish a version again with fp16 arithmetic, for GPUs"),
     Entry("models reference", "add what held-out items were like to a version that was published without"),
-    Entry("models measure", "give a published version another longest input, without training"),
+    Entry("models measure", "measure a published version in bf16, or give it another longest input"),
     Entry("models promote", "let a published version serve from the next start on", "models:promote"),
     Entry("models remove", "take a published version away", "models:remove"),
     Entry("export", "write a published version into one archive, for another machine", "models:export"),

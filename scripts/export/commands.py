@@ -258,14 +258,23 @@ def reference(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
 @program(
     "hooper models measure",
     """\
-  hooper models measure tickets/1 --max-tokens 512                     on built-in texts
+  hooper models measure tickets/1 --data dev.csv                       its agreement in bf16
+  hooper models measure sentiment/1 --recipe scripts/recipes/sentiment.toml
+                                                                       on the rows that its recipe held out
+  hooper models measure tickets/1 --max-tokens 512                     another limit, on built-in texts
   hooper models measure tickets/1 --max-tokens 512 --data dev.csv      on texts of its own kind, with labels or without
 
-Texts are joined until they fill the limit. The published graph must read them in fp32, answer each alike whatever lies beside
-it, and give its golden answers. Of each variant (int8, fp16) 99.5 % of the predictions on the texts that you give must be those
-of fp32; on the built-in ones it must be as exact as on short texts. torch is not asked, and how good the model is on long texts
-is not measured. `max_tokens`, `length_parity` and `engines` in the version's manifest.json change, and nothing else: it is the
-same version. A running service sees it when it loads it again.
+Without --max-tokens at most 1,000 of the items are answered in bf16, which processors of Intel's multiply fast: by OpenVINO
+where this machine has it, else with weights and the result of every operator rounded. `parity` in the version's manifest.json
+says how many predictions are those of fp32; where that is 99.5 % the service takes bf16. int8 and fp16 need files of their own:
+`hooper models int8` and `fp16` publish them.
+
+With it, texts are joined until they fill the limit. The published graph must read them in fp32, answer each alike whatever
+lies beside it, and give its golden answers. Of each variant (int8, fp16) 99.5 % of the predictions on the texts that you give
+must be those of fp32; on the built-in ones it must be as exact as on short texts. torch is not asked, and how good the model is
+on long texts is not measured. `max_tokens`, `length_parity` and `engines` in the version's manifest.json change.
+
+Nothing else changes: it is the same version. A running service sees it when it loads it again.
 """,
     offline_errors("hooper models measure", "nothing was changed"),
 )
@@ -273,14 +282,20 @@ same version. A running service sees it when it loads it again.
 def measure(
     recipe: Recipe,
     model: Version,
-    max_tokens: Annotated[int, typer.Option(metavar="N", help="longest input, at most 8192", show_default=False)],
+    max_tokens: Annotated[
+        int, typer.Option(metavar="N", help="longest input from now on, at most 8192; 0: as it is, and bf16 is measured")
+    ] = 0,
     models: Models = MODELS,
 ) -> int:
-    """Give a published version another longest input, after its graph was run on texts that fill it."""
+    """Measure a published version's agreement in bf16, or give it another longest input."""
     from scripts.export.measure_length import measure_length
-    from scripts.export.published import find_version
+    from scripts.export.published import add_bf16_agreement, find_version
 
     folder = find_version(model, models)
-    changed = measure_length(folder, replace(recipe, max_tokens=max_tokens), say)
-    print(f"\n{folder / MANIFEST}: max_tokens {changed.max_tokens}")
+    if max_tokens:
+        changed = measure_length(folder, replace(recipe, max_tokens=max_tokens), say)
+        print(f"\n{folder / MANIFEST}: max_tokens {changed.max_tokens}")
+        return 0
+    added = add_bf16_agreement(folder, recipe, say)
+    print(f"\n{folder / MANIFEST}: parity in bf16\n{added.model_dump_json(indent=2)}")
     return 0

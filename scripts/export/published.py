@@ -20,7 +20,7 @@ from app.core.artefact import (
     serving_version,
 )
 from app.core.errors import InvalidArtefact, InvalidSettings
-from app.core.manifest import Decoder, DriftReference, Manifest
+from app.core.manifest import Decoder, DriftReference, Manifest, Parity
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceChoice, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ from scripts.export.seq2seq.rows import write_int8_rows
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import Graphs
 from scripts.export.variants import Variant
-from scripts.export.verify import ParityFailed, Reference
+from scripts.export.verify import BF16_ROWS, ParityFailed, Reference
 from scripts.tasks import training_task
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
@@ -219,7 +219,7 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
     if manifest.decoder is not None:
         return _publish_int8_step(version, manifest.decoder, recipe, models, say)
     _check_may_have(variant, version)
-    reference = version.answers(_drawn_examples(variant, version, recipe, say))
+    reference = version.answers(_drawn_examples(variant.max_rows, version, recipe, say))
     # its predictions are nearly those of the version that it is made from, which is no reason to serve another one
     with next_release(models, manifest.name, serves=False) as release:
         release.add_files(version.artefact)
@@ -253,13 +253,13 @@ def _check_may_have(variant: Variant, version: OpenVersion) -> None:
         )
 
 
-def _drawn_examples(variant: Variant, version: OpenVersion, recipe: Recipe, say: Say) -> Sequence[Example]:
-    """Held-out ones, as many as the variant is judged by at most."""
+def _drawn_examples(max_rows: int, version: OpenVersion, recipe: Recipe, say: Say) -> Sequence[Example]:
+    """Held-out ones, as many as a precision is judged by at most; 0: all."""
     data = load_eval_data(version.training, version.manifest.task_options, recipe, version.manifest.data_format)
     say("load", data.origin)
-    if not 0 < variant.max_rows < len(data.examples):
+    if not 0 < max_rows < len(data.examples):
         return data.examples
-    examples = random.Random(recipe.seed).sample(list(data.examples), variant.max_rows)
+    examples = random.Random(recipe.seed).sample(list(data.examples), max_rows)
     say("", f"{len(examples):,} of them are drawn")
     return examples
 
@@ -300,6 +300,32 @@ def _publish_int8_step(version: OpenVersion, decoder: Decoder, recipe: Recipe, m
         }
         release.seal(manifest.model_copy(update=update))
     return release.folder
+
+
+def add_bf16_agreement(folder: Path, recipe: Recipe, say: Say) -> Parity:
+    """Measure how a version's graph answers in bf16, compared with itself in fp32, and write it into its manifest; it stays the
+    same version, and passed or not: the service computes in bf16 only where it passed.
+
+    Args:
+        folder: the published version.
+        recipe: as for `publish_variant`.
+        say: told what is compared, and what came of it.
+
+    Raises:
+        InvalidArtefact: the folder is broken or altered.
+        InvalidSettings: the items cannot be used, or the graph is too large to be rounded.
+        SetupError: the manifest cannot be written.
+    """
+    version = open_folder(folder)
+    manifest = version.manifest
+    comparison = version.answers(_drawn_examples(BF16_ROWS, version, recipe, say)).measure_bf16(
+        version.graph_file, manifest.graph
+    )
+    if comparison is None:
+        raise InvalidSettings(f"the graph of {version.name} cannot be computed in bf16 on this machine, nor rounded")
+    say("verify", f"in bf16, {comparison}")
+    replace_manifest(version.artefact, manifest.model_copy(update={"parity": {**manifest.parity, "bf16": comparison.parity}}))
+    return comparison.parity
 
 
 def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReference:

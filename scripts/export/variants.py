@@ -22,6 +22,7 @@ from app.core.types import Precision
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider, has_int8
 from scripts.export.optimize import FP16_MODEL, INT8_MODEL, save, weights_file
+from scripts.export.rounding import write_simulated_fp16
 from scripts.export.verify import FP16, INT8, Comparison, Reference, check_other_neighbours
 
 FP16_ROWS = 1_000
@@ -117,52 +118,6 @@ def _without_weights(model: ModelProto, shapes: Mapping[str, Sequence[int]], wei
     skeleton.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in names)
     skeleton.graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in shapes.items())
     return skeleton
-
-
-# --- fp16, shown on a processor that cannot compute in it
-#
-# ONNX Runtime's CPU provider knows few operators in fp16. Chains of others it computes in fp32 from end to end, so that a graph
-# which overflows on a GPU is finite there, and errors are half as large. Here every result is rounded to fp16 in the open.
-
-MOVING = frozenset({"Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators that make no new numbers."""
-
-
-def write_simulated_fp16(source: Path, target: Path) -> None:
-    """Write a graph that computes each operator of an fp16 graph in fp32 and rounds what comes out, with weights of its own.
-
-    Within an operator it adds up in fp32, as a GPU does by default.
-
-    Args:
-        source: the fp16 variant; the weights that it shares must lie beside it.
-        target: anywhere.
-    """
-    model = onnx.load(source)
-    values = onnx.shape_inference.infer_shapes(model).graph.value_info
-    in_fp16 = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
-    nodes = [simulated for node in model.graph.node for simulated in _simulated(node, in_fp16)]
-    del model.graph.node[:], model.graph.value_info[:]
-    model.graph.node.extend(nodes)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-    save(model, target)
-
-
-def _simulated(node: NodeProto, in_fp16: set[str]) -> Iterator[NodeProto]:
-    if node.op_type in MOVING or not in_fp16.intersection(node.output):
-        yield node
-        return
-    exact = NodeProto()
-    exact.CopyFrom(node)
-    for index, name in enumerate(node.output):
-        exact.output[index] = f"{name}_exact" if name in in_fp16 else name
-    if node.op_type == "Cast":
-        exact.attribute[0].i = TensorProto.FLOAT
-    yield exact
-    for name in in_fp16.intersection(node.output):
-        yield helper.make_node("Cast", [f"{name}_exact"], [f"{name}_fp16"], to=TensorProto.FLOAT16)
-        yield helper.make_node("Cast", [f"{name}_fp16"], [name], to=TensorProto.FLOAT)
 
 
 # --- int8 by int8, for processors that multiply so faster than in fp32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.base import Task
 from scripts.export.engine_trials import OpenVinoRunner, has_openvino_bf16
+from scripts.export.optimize import weights_file
+from scripts.export.rounding import write_simulated_bf16
 from scripts.tasks.spec import TrainingTask
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, RowRunner, largest_error, predict
@@ -60,6 +63,8 @@ EXPORTED = Gate("the exported fp32 graph", 0.999, 1e-3)
 QUANTIZED = Gate("the graph with quantized weights", 0.995)
 LARGER_STORAGE = {"int8": "fp16", "fp16": "fp32"}
 BF16 = Gate("the graph in bf16", 0.995)
+BF16_ROWS = 1_000
+"""Held-out examples on which results are rounded to bf16 at most, drawn where there are more."""
 INT8 = Gate("the graph that multiplies int8", 0.995)
 FP16 = Gate("the graph in fp16", 0.995)
 
@@ -128,15 +133,27 @@ class Reference:
         return comparison.parity, predictions
 
     def measure_bf16(self, graph_file: Path, graph: Graph) -> Comparison | None:
-        """Parity in bf16 through OpenVINO, where this machine has it. Passed or not, it is recorded: the service only
-        takes a precision that passed."""
+        """Parity in bf16 through OpenVINO where this machine has it, else by rounding on at most `BF16_ROWS` examples. Passed
+        or not, it is recorded: the service only takes a precision that passed. None: the graph cannot be tried."""
         try:
             runner = bf16_runner(graph_file, graph)
-            return None if runner is None else self.compare(self.predict(runner, "verifying bf16"), BF16)
+            if runner is None:
+                return self.sample(BF16_ROWS).measure_rounded(graph_file, graph)
+            return self.compare(self.predict(runner, "verifying bf16"), BF16)
         except ProviderUnavailable:  # the plug-in is there, but will not take this graph: nor will the service's
             return None
         except Exception:  # whatever the engine raises: it must not be chosen, and nothing else depends on it
             return self.failed_comparison()
+
+    def measure_rounded(self, graph_file: Path, graph: Graph) -> Comparison | None:
+        """Parity of a copy whose every result is rounded to bf16; None where it does not fit into one message of protobuf."""
+        if weights_file(graph_file) is not None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
+            rounded = Path(folder) / graph_file.name
+            write_simulated_bf16(graph_file, rounded)
+            session = EncoderEngine(rounded, graph, replace(choose_provider("cpu"), precision="bf16"))
+        return self.compare(self.predict(session, "verifying bf16"), BF16)
 
     def sample(self, count: int) -> Reference:
         """The same over `count` of the examples, drawn at random, where there are more; 0: over all."""

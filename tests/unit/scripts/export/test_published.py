@@ -19,7 +19,7 @@ from app.core.types import TaskName
 from app.runtime import providers
 from app.runtime.providers import Machine, Provider, for_model
 from scripts.export import variants
-from scripts.export.commands import fp16, int8, reference
+from scripts.export.commands import fp16, int8, measure, reference
 from scripts.export.published import find_serving, find_version, open_version, with_version
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
@@ -90,6 +90,20 @@ def either_layout(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 def add_fp16(models: Path, model: str) -> int:
     return fp16([model, "--models", str(models), "--data", str(models.parent / "texts.txt")])
+
+
+def test_agreement_in_bf16_is_written_into_the_same_version(either_layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = either_layout / "tiny" / "1"
+    before = read_manifest(folder)
+    assert measure(["tiny/1", "--models", str(either_layout), "--data", str(either_layout.parent / "texts.txt")]) == 0
+    after = open_artefact(folder).manifest  # whose files are what they were
+    added = after.parity["bf16"]
+    assert added.passed
+    assert added.max_abs_error > 0
+    assert after == before.model_copy(update={"parity": {**before.parity, "bf16": added}})
+    assert sorted(path.name for path in either_layout.joinpath("tiny").iterdir() if path.is_dir()) == ["1"]
+    assert for_model(Provider("openvino", "bf16", "a processor"), after, has_int8=False).precision == "bf16"
+    assert for_model(Provider("openvino", "bf16", "a processor"), before, has_int8=False).precision == "fp32"
 
 
 def test_the_next_version_has_the_fp16_variant_and_what_was_measured(

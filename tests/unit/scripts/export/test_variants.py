@@ -22,7 +22,8 @@ from app.runtime.providers import choose_provider, has_int8
 from scripts.export import layouts, variants
 from scripts.export.export import export_graph
 from scripts.export.optimize import optimize, quantize_weights
-from scripts.export.variants import FP16_VARIANT, write_exact_int8, write_fp16, write_int8, write_simulated_fp16
+from scripts.export.rounding import write_simulated_fp16
+from scripts.export.variants import FP16_VARIANT, write_exact_int8, write_fp16, write_int8
 from scripts.export.verify import ParityFailed, Reference
 
 CPU = choose_provider("cpu")

@@ -172,17 +172,28 @@ def test_a_failing_bf16_is_recorded_and_stops_nothing(
         assert found.parity.agreement < BF16.agreement
 
 
-def test_bf16_is_not_recorded_where_the_machine_lacks_it(
-    reference: Reference, export: Any, monkeypatch: pytest.MonkeyPatch
+def test_where_the_machine_lacks_bf16_it_is_measured_by_rounding(
+    reference: Reference, export: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(wish: str) -> Provider:
-        raise ProviderUnavailable("not here")
+        if wish == "openvino":
+            raise ProviderUnavailable("not here")
+        return Provider("cpu", "fp32", "for a test")
 
     exported = export("Bert")
     monkeypatch.setattr(verify, "has_openvino_bf16", lambda: False)
+    monkeypatch.setattr(verify, "BF16_ROWS", 3)
     for choose in (missing, lambda wish: Provider("cpu", "fp32", "no bf16 in hardware")):
         monkeypatch.setattr(verify, "choose_provider", choose)
-        assert reference.measure_bf16(exported.file, exported.graph) is None
+        found = reference.measure_bf16(exported.file, exported.graph)
+        assert found is not None
+        assert (found.parity.rows, found.parity.passed) == (3, True)
+        assert 1e-5 < found.parity.max_abs_error < 0.1  # fp32 would be nearer
+    monkeypatch.setattr(verify, "BF16_ROWS", 1000)
+    wrong = altered(exported, tmp_path / "wrong.onnx", lambda bias: bias + np.array([9, 0, 0], np.float32))
+    found = reference.measure_bf16(wrong, exported.graph)
+    assert found is not None
+    assert (found.parity.rows, found.parity.passed) == (len(reference.examples), False)
 
 
 def test_bf16_is_measured_by_openvino_itself_where_the_plug_in_leaves_the_processor_out(
