@@ -11,7 +11,7 @@ from app.tasks.base import Result, refuse_text
 from app.tasks.feature_extraction.task import EmbedOptions, Similarities, SimilarityItem
 from app.tasks.spec import Arranged
 from app.tasks.text_ranking.protocols import RERANK, RankedText, RerankTextsRequest
-from app.tasks.text_ranking.schemas import DocumentText, RankedDocument, RerankRequest, text_of
+from app.tasks.text_ranking.schemas import RerankRequest, ranked_document, text_of
 
 QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")
 """What sentence-transformers' `encode_query` and `encode_document` look for among the prompts of a model."""
@@ -43,8 +43,8 @@ def arrange(request: RerankRequest, results: Sequence[Result | HooperError]) -> 
     answer: Similarities = result.answer
     numbers = [number for number, (_, error) in enumerate(documents) if error is None]
     order = sorted(range(len(numbers)), key=lambda place: -answer.scores[place])
-    limit = request.top_n if request.top_n is not None and request.top_n > 0 else len(order)
-    return [*((numbers[place], _ranked(request, numbers[place], answer, place)) for place in order[:limit]), *failed]
+    read = list(zip(numbers, answer.scores, answer.num_tokens, answer.truncated, strict=True))
+    return [*((read[place][0], ranked_document(request, *read[place])) for place in request.best(order)), *failed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +81,6 @@ def _item(query: str, documents: Sequence[str], task_options: Mapping[str, Any])
     """Query and documents, each with the prompt that the model has for it."""
     prompts: Mapping[str, str] = task_options.get("prompts") or {}
     return SimilarityItem(query, tuple(documents), _prompt(prompts, QUERY_PROMPTS), _prompt(prompts, DOCUMENT_PROMPTS))
-
-
-def _ranked(request: RerankRequest, number: int, answer: Similarities, place: int) -> RankedDocument:
-    entry = request.documents[number]
-    text = "" if isinstance(entry, HooperError) else text_of(entry)
-    return RankedDocument.model_construct(
-        index=number,
-        relevance_score=answer.scores[place],
-        document=DocumentText(text=text) if request.return_documents else None,
-        num_tokens=answer.num_tokens[place],
-        truncated=answer.truncated[place],
-    )
 
 
 def _documents(request: RerankRequest) -> list[tuple[Any, HooperError | None]]:

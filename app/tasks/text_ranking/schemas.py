@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -13,6 +13,7 @@ from app.tasks.schemas import MANY, Flag, ItemOrError, ModelField, Request, Trun
 from app.tasks.spec import Arranged
 from app.tasks.text_ranking.task import RankingItem, RankingOptions, by_relevance
 
+T = TypeVar("T")
 QUERY = "How long does a parcel take?"
 DOCUMENTS = (
     "Parcels are delivered within three working days.",
@@ -52,6 +53,10 @@ class RerankRequest(Request):
         return [
             entry if isinstance(entry, HooperError) else RankingItem(self.query, text_of(entry)) for entry in self.documents
         ]
+
+    def best(self, order: Sequence[T]) -> Sequence[T]:
+        """Of all that were ranked those that are returned."""
+        return order[: self.top_n] if self.top_n is not None and self.top_n > 0 else order
 
 
 class QueryDocument(Request):
@@ -116,12 +121,18 @@ def text_of(document: str | DocumentText) -> str:
 def ranked(request: RerankRequest, results: Sequence[Result | HooperError]) -> Arranged:
     """The best documents, then those that could not be read."""
     order = by_relevance(results)
-    limit = request.top_n if request.top_n is not None and request.top_n > 0 else len(order)
     failed = [(number, result) for number, result in enumerate(results) if isinstance(result, HooperError)]
-    return [*((number, _ranked_document(request, number, result)) for number, result in order[:limit]), *failed]
+    best = [
+        (number, ranked_document(request, number, result.answer.score, result.num_tokens, result.truncated))
+        for number, result in request.best(order)
+    ]
+    return [*best, *failed]
 
 
-def _ranked_document(request: RerankRequest, number: int, result: Result) -> RankedDocument:
+def ranked_document(request: RerankRequest, number: int, score: float, num_tokens: int, truncated: bool) -> RankedDocument:
+    """A document of a request in its place."""
     entry = request.documents[number]
     document = None if isinstance(entry, HooperError) or not request.return_documents else DocumentText(text=text_of(entry))
-    return told(RankedDocument, result, index=number, relevance_score=result.answer.score, document=document)
+    return RankedDocument.model_construct(
+        index=number, relevance_score=score, document=document, num_tokens=num_tokens, truncated=truncated
+    )
