@@ -19,6 +19,8 @@ from scripts.training.data import Dataset, default_name
 from scripts.training.recipe import Recipe
 
 MAX_CLASSES, WORST_CLASSES = 30, 20
+UNMEASURED = "No figures were measured: no labelled texts were given. How good this model is, is not known here."
+OF_THE_MAKER = "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"
 MAX_INVALID_ROWS = 20
 """Invalid rows that the card names."""
 
@@ -91,16 +93,10 @@ def write_imported_card(
         parity: precision to its agreement with PyTorch.
         compared_on: the texts that it was compared on.
     """
-    metrics = ["No figures were measured: no labelled texts were given. How good this model is, is not known here."]
-    if evaluation["headline"]:
-        metrics = _metrics(
-            evaluation, "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"
-        )
+    default = f"A model for {task}, made from {source}."
     sections = [
-        *_head(
-            recipe, f"A model for {task}, made from {source}.", num_bytes, max_tokens, "Trained elsewhere, served by Hooper."
-        ),
-        *metrics,
+        *_head(recipe, default, num_bytes, max_tokens, "Trained elsewhere, served by Hooper."),
+        *(_metrics(evaluation, OF_THE_MAKER) if evaluation["headline"] else [UNMEASURED]),
         "## Origin",
         *origin,
         "What it was trained on is not known here.",

@@ -343,9 +343,7 @@ def _version_contents(
         data.origin,
     )
     tokenizer = Tokenizer(checkpoint.tokenizer, checkpoint.max_tokens)
-    contents = contents_of(
-        recipe, checkpoint.task, source, checkpoint.tokenizer, tokenizer, verified, reference, evaluation, card
-    )
+    contents = contents_of(recipe, source, checkpoint.tokenizer, tokenizer, verified, reference, evaluation, card)
     description = recipe.description or f"A model for {checkpoint.task}, made from {source}."
     # the built-in texts are like nobody's: drift is not compared with them
     return replace(contents, description=description, reference=contents.reference if data.is_own else NO_REFERENCE)

@@ -62,7 +62,6 @@ class VersionContents:
 
 def contents_of(
     recipe: Recipe,
-    task: str,
     base_model: str,
     definition: str,
     tokenizer: Tokenizer,
@@ -75,7 +74,6 @@ def contents_of(
 
     Args:
         recipe: its name, description, licence and golden requests.
-        task: its name.
         base_model: what it was made from.
         definition: JSON text of the tokenizer.
         tokenizer: the same, with the length of the longest input.
@@ -88,7 +86,7 @@ def contents_of(
     session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
     return VersionContents(
         name=recipe.name,
-        task=task,
+        task=training.name,
         description=recipe.description,
         license=recipe.license,
         base_model=base_model,

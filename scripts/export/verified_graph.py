@@ -61,20 +61,17 @@ def make_graph(
     file, graph = exported.file, exported.graph
     say("optimize", f"{_megabytes(file)}, standard operators only")
     before, predictions = reference.verify(file, graph, EXPORTED)
-    parity = before
+    measured = {"fp32": before}
     say("verify", describe_parity(before))
     if storage != "fp32":
         graph = quantize_weights(file, folder / MODEL, graph, storage)
         file = folder / MODEL
         say("quantize", f"{_megabytes(file)}, weights as {graph.storage}")
-        parity, predictions = reference.verify(file, graph, QUANTIZED)
-        say("verify", describe_parity(parity))
+        measured["fp32"], predictions = reference.verify(file, graph, QUANTIZED)
+        say("verify", describe_parity(measured["fp32"]))
     else:
         file = move(file, folder / MODEL)  # variants are bound to it by the name under which it is published
-    measured = {"fp32": parity}
-    engines = try_engines(file, graph, reference.rows)
-    for sentence in describe_engines(engines):
-        say("", sentence)
+    engines = told_engines(file, graph, reference, say)
     # what did not run there in a process of its own shall not end this one
     bf16 = reference.measure_bf16(file, graph) if "openvino" not in engines or engines["openvino"].runs else None
     if bf16 is not None:
@@ -82,6 +79,14 @@ def make_graph(
         say("", _verdict("bf16", bf16.parity))
     variants = _make_variants(file, graph, reference, measured, say)
     return VerifiedGraph(file, graph, measured, before, predictions, variants, engines)
+
+
+def told_engines(file: Path, graph: Graph, reference: Reference, say: Say) -> Mapping[Device, EngineTrial]:
+    """What each engine of this environment makes of the file, in words, too."""
+    engines = try_engines(file, graph, reference.rows)
+    for sentence in describe_engines(engines):
+        say("", sentence)
+    return engines
 
 
 def _make_variants(

@@ -80,17 +80,11 @@ def write_run_report(
         SetupError: it cannot be written.
     """
     manifest = read_manifest(folder)
+    name, notes = f"{manifest.name}/{manifest.version}", data_notes(prepared.dataset, prepared.sentences)
     evaluated = ReportInput(
-        name=f"{manifest.name}/{manifest.version}",
-        training=reference.training,
-        task_options=manifest.task_options,
-        task=reference.task,
-        examples=reference.examples,
-        predictions=verified.predictions,
-        runner=runner,
-        notes=data_notes(prepared.dataset, prepared.sentences),
-        are_options_fitted=True,
-    )
+        name, reference.training, manifest.task_options, reference.task, reference.examples, verified.predictions, runner,
+        notes, are_options_fitted=True,
+    )  # fmt: skip
     facts = {**facts_of(manifest), "trained on": f"{len(prepared.dataset.train):,} rows"}
     weights = weights_id(manifest)
     path = page.page_of(run, manifest.version)

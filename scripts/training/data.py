@@ -101,7 +101,29 @@ def load(
         examples[source] = [entry for entry in parsed if isinstance(entry, Example)]
         broken.extend(entry for entry in parsed if isinstance(entry, Broken))
     stop_if_too_many(broken, sum(map(len, records.values())), recipe.max_bad_share)
+    train, held_out = _parts(recipe, examples, stratum, group)
+    unseen = {normalized(entry.item) for entry in held_out}
+    unleaked = [entry for entry in train if normalized(entry.item) not in unseen]
+    if not unleaked:
+        raise InvalidSettings("every training row is also held out")
+    corrections = [entry for source in dict.fromkeys(recipe.from_feedback) for entry in examples.get(source, [])]
+    fresh = [correction for correction in corrections if normalized(correction.item) not in unseen]
+    joined = join_corrections(_as_often(unleaked, recipe), held_out, fresh, group)
+    num_leaked = len(train) - len(unleaked) + len(corrections) - joined.num_corrections
+    return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
 
+
+def _parts(
+    recipe: Recipe,
+    examples: Mapping[str, Sequence[Example]],
+    stratum: Callable[[Example], Any],
+    group: Callable[[Example], Any] | None,
+) -> tuple[list[Example], list[Example]]:
+    """Those to train on, and those held out, as the recipe says.
+
+    Raises:
+        InvalidSettings: a part would be empty.
+    """
     held_out = [example for source in recipe.validation for example in examples[source]]
     pool = [example for source in recipe.data for example in examples[source]]
     if recipe.max_rows and len(pool) > recipe.max_rows:
@@ -115,15 +137,7 @@ def load(
     trains_on_all = recipe.split == 1 and not recipe.validation  # an estimator, which is judged on rows that come later
     if not train or not (held_out or trains_on_all):
         raise InvalidSettings(_empty_part(train, held_out, recipe, group is not None))
-    unseen = {normalized(entry.item) for entry in held_out}
-    unleaked = [entry for entry in train if normalized(entry.item) not in unseen]
-    if not unleaked:
-        raise InvalidSettings("every training row is also held out")
-    corrections = [entry for source in dict.fromkeys(recipe.from_feedback) for entry in examples.get(source, [])]
-    fresh = [correction for correction in corrections if normalized(correction.item) not in unseen]
-    joined = join_corrections(_as_often(unleaked, recipe), held_out, fresh, group)
-    num_leaked = len(train) - len(unleaked) + len(corrections) - joined.num_corrections
-    return Dataset(joined.train, held_out, broken, num_leaked, joined.num_corrections, joined.num_replaced)
+    return train, held_out
 
 
 def normalized(item: Any) -> str:

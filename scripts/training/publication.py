@@ -163,7 +163,7 @@ class Publication:
             contents = replace(self.version.contents, evaluation=evaluation, card=card, description=recipe.description)
         else:
             contents = contents_of(
-                recipe, recipe.task, trained.base.name, trained.tokenizer, trained.reader, self.verified, self.reference,
+                recipe, trained.base.name, trained.tokenizer, trained.reader, self.verified, self.reference,
                 evaluation, card,
             )  # fmt: skip
         return replace(contents, data_format=data_format(recipe, self.prepared))

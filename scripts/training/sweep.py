@@ -124,13 +124,9 @@ def sweep(recipe: Recipe, space: Mapping[str, Any], num_trials: int, prune: bool
     Raises:
         InvalidSettings: optuna is missing, or the data or a recipe cannot be used.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise InvalidSettings("hooper sweep needs optuna; run `pip install 'hooper[sweep]'`") from error
+    optuna = _optuna()
     from scripts.training.pipeline import Pipeline  # torch takes seconds to import
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     line = Pipeline(replace(recipe, log_to=[]), None, say)
     prepared = judged_part(line)
     metric = metric_name(line.training.metric_of(prepared.dataset.validation))
@@ -155,6 +151,19 @@ def sweep(recipe: Recipe, space: Mapping[str, Any], num_trials: int, prune: bool
     file = folder / "sweep.toml"
     write_atomically(file, to_toml(recipe_of({**vars(line.recipe), "log_to": recipe.log_to, **study.best_params})))
     return file
+
+
+def _optuna() -> Any:
+    """
+    Raises:
+        InvalidSettings: it is missing.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise InvalidSettings("hooper sweep needs optuna; run `pip install 'hooper[sweep]'`") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 def judged_part(line: Pipeline) -> Prepared:
@@ -194,8 +203,7 @@ def _score(line: Pipeline, prepared: Prepared, values: Mapping[str, Any], trial:
 
 def _study(folder: Path, space: Mapping[str, Any], seed: int) -> Any:
     """The study of this space, with the trials of earlier calls."""
-    import optuna
-
+    optuna = _optuna()
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'sweep.db'}",
         study_name=json.dumps({key: list(choices) for key, choices in space.items()}, sort_keys=True)[:500],

@@ -68,13 +68,7 @@ class LabelKind:
             _refuse_joined({clean_label(text) for text in texts}, multi, separator)
         if multi:
             _refuse_indicators(cells)
-        numbers = {int(label) for label in counts if re.fullmatch(r"-?[0-9]{1,9}", label)} if NO_LABEL in counts else set()
-        is_none = (
-            recipe.minus_one == "no-label"
-            and len(numbers) == len(counts)
-            and numbers == set(range(-1, len(numbers) - 1))
-            and len(numbers) > 2  # -1 and 0, or -1 and 1, are two classes
-        )
+        is_none = recipe.minus_one == "no-label" and _stands_for_none(counts)
         spellings = _merged(counts) if recipe.merge_labels else {}
         notes = [*_invisible(raw), *_alike(counts, spellings), *_doubtful(counts), *_perhaps_several(counts, multi)]
         num_separated = sum(isinstance(cell, str) and _list_in(cell) is None and separator in cell for cell in cells)
@@ -125,6 +119,13 @@ class LabelKind:
         if label == NO_LABEL and self.minus_one_is_none:
             raise ValueError(f"{NO_LABEL}, which beside 0, 1, … stands for no label (--minus-one class learns it as one),")
         return self.spellings.get(label, label)
+
+
+def _stands_for_none(labels: Collection[str]) -> bool:
+    """Whether the labels are -1 and all whole numbers from 0 on, of which there are several."""
+    numbers = {int(label) for label in labels if re.fullmatch(r"-?[0-9]{1,9}", label)} if NO_LABEL in labels else set()
+    # -1 and 0, or -1 and 1, are two classes
+    return len(numbers) == len(labels) and numbers == set(range(-1, len(numbers) - 1)) and len(numbers) > 2
 
 
 def _has_lists(cells: Sequence[Any]) -> bool:
