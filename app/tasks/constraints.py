@@ -43,8 +43,6 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
 """The decoder of a vocabulary of bytes, by which the library knows it."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """What it writes for a byte of a character that it has no token of."""
-NO_BYTE = "<0xFF>"
-"""What no text has; the library marks special tokens by it."""
 BLANK = "<0x20>"
 """Never written where there is the mark; unlike that, it is not left out at the beginning of a text."""
 MARK = "▁"
@@ -198,7 +196,7 @@ class MarkedTokens:
         special = {token["id"] for token in definition.get("added_tokens", ()) if token["special"]}
         special |= {number for number in (tokenizer.unknown_id(), eos_token_id) if number is not None}
         texts = [tokenizer.token(number) for number in range(vocab_size)]
-        special |= {number for number, text in enumerate(texts) if text in ("", NO_BYTE)}
+        special |= {number for number, text in enumerate(texts) if not text}
         self.special_token_ids = sorted(special)
         # different ones of each special token too, else one is taken for another where it may stand
         self.tokens = [

@@ -169,14 +169,15 @@ def test_where_a_special_token_may_stand_no_other_may() -> None:
     tokenizer = model.tokenizer
     grammar = call_grammar(FORMS[TEKKEN], [("see", None), ("see_all", None)], tokenizer.special_tokens(), 1)
     written = model.compiler.compiled(OutputFormat.of_calls(grammar)).start()
-    for token in ("<unk>", "s", "e", "e"):
-        written.allowed()
-        written.advance(tokenizer.token_id(token))
+    for number in map(tokenizer.token_id, ("<unk>", "s", "e", "e")):
+        assert number is not None
+        written.advance(number)
     assert {tokenizer.token(int(number)) for number in written.allowed().nonzero()[0]} == {"<pad>", "<0x5F>"}
 
 
 def test_arguments_have_no_names_but_those_that_a_schema_has_unless_it_speaks_of_others() -> None:
     assert arguments_schema(None) == {"type": "object", "properties": {}, "additionalProperties": False}
     assert arguments_schema({"properties": {"a": {}}})["additionalProperties"] is False
-    for schema in ({"type": "object"}, {"properties": {}, "anyOf": [{}]}, {"properties": {}, "additionalProperties": True}):
+    open_ones: list[dict[str, Any]] = [{}, {"properties": {}, "anyOf": [{}]}, {"properties": {}, "additionalProperties": True}]
+    for schema in open_ones:
         assert arguments_schema(schema) == {"type": "object", **schema}
