@@ -36,6 +36,7 @@ LIMITS = {
 """Of llguidance, by its own names: an expression that needs more is refused, at its beginning or where it comes to that."""
 IN_WORDS = {"NoExtensionBias": "no text obeys it, or none that ends"}
 """What the library says by the name of a state alone."""
+NOT_IN_GRAMMAR = "doesn't satisfy the grammar"
 STUCK = "the model has no token with which the text could go on"
 PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 """Where the library finds something wrong, in what was made here of what was sent."""
@@ -45,6 +46,9 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """What it writes for a byte of a character that it has no token of."""
 BLANK = "<0x20>"
 """Never written where there is the mark; unlike that, it is not left out at the beginning of a text."""
+NO_FORCING = '%llguidance {"no_forcing": true}'
+"""Where there is but one way to go on, the library tokenizes it, and takes a special token that is only spelled for the token
+itself, which would end the text."""
 MARK = "▁"
 """What sentencepiece writes for a blank."""
 
@@ -128,6 +132,7 @@ class GrammarCompiler:
             drops_blank: whether a text is decoded alone, so that a blank which the first token begins with is none of it.
         """
         self._tokenizer, self._vocab_size, self._eos = tokenizer, vocab_size, list(eos_token_ids)
+        self._special_tokens = tuple(tokenizer.special_tokens())
         self._lock = Lock()
         self._tokens: Any = None
         self._kept: OrderedDict[OutputFormat, Grammar] = OrderedDict()
@@ -153,7 +158,10 @@ class GrammarCompiler:
         if self._tokens is None:
             self._tokens = self._token_bytes()
         limits = library.LLParserLimits(verbose_errors=False, **LIMITS)
-        matcher = library.LLMatcher(self._tokens, form.grammar(self._has_mark), log_level=0, limits=limits)
+        grammar = form.grammar(self._has_mark)
+        if any(token in grammar for token in self._special_tokens):
+            grammar = f"{NO_FORCING}\n{grammar}"
+        matcher = library.LLMatcher(self._tokens, grammar, log_level=0, limits=limits)
         if not matcher.is_error():
             matcher.compute_bitmask()  # the first one takes longest, and what is learned by it is kept
         if matcher.is_error():
@@ -251,7 +259,10 @@ class GrammarFilter:
 
     def advance(self, token_id: int) -> None:
         if not self._matcher.consume_token(token_id):
-            raise InvalidInput(STUCK, self._form.field)  # what must follow is no token, and another was offered for it
+            error = self._matcher.get_error()
+            # else what must follow is no token, and another was offered for it
+            is_beyond_limits = bool(error) and NOT_IN_GRAMMAR not in error
+            raise InvalidInput(_reason(error) if is_beyond_limits else STUCK, self._form.field)
 
 
 def _reason(error: str) -> str:

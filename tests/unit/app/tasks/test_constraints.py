@@ -6,13 +6,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from app.core.errors import InvalidInput
-from app.tasks.constraints import MAX_SCHEMA_CHARACTERS, GrammarCompiler, OutputFormat
+from app.tasks.constraints import MAX_SCHEMA_CHARACTERS, GrammarCompiler, GrammarFilter, OutputFormat
 from app.tasks.tokenizer import Tokenizer
 from tests.support.babbler import Babbler
 from tests.support.random_schemas import random_schema
@@ -152,6 +153,24 @@ def test_bytes_are_bytes_whatever_stands_around_their_decoder() -> None:
     }
     text, has_ended = Babbler(json.dumps(pieces), has_encoder=False).write(OutputFormat.of_choices(["the é\n"]), 0)
     assert (text, has_ended) == ("the é\n", True)
+
+
+def test_a_special_token_that_is_spelled_in_a_form_is_text_in_it(model: Babbler) -> None:
+    assert model.write(OutputFormat.of_choices(["a</s>b"]), 0) == ("a</s>b", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("lexer error: too many expressions constructed\n<non-verbose/>", "tools: cannot be followed: lexer error: too many"),
+        ("Parser Error: token doesn't satisfy the grammar; forced bytes", "tools: the model has no token"),
+        ("", "tools: the model has no token"),
+    ],
+)
+def test_why_a_text_could_not_go_on_is_told(error: str, words: str) -> None:
+    matcher: Any = SimpleNamespace(consume_token=lambda token: False, get_error=lambda: error)
+    with pytest.raises(InvalidInput, match=words):
+        GrammarFilter(matcher, OutputFormat.of_calls(""), 9).advance(1)
 
 
 def test_a_grammar_is_made_once_and_its_sequences_do_not_know_each_other(model: Babbler) -> None:
