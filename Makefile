@@ -26,7 +26,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_ray_batch.py \
 	tests/integration/test_ray_serve.py tests/integration/test_ray_batch.py
 # these are there to be compared with, or to be trained where there is time, and ship nothing
-RECIPES := $(filter-out $(patsubst %,scripts/recipes/%.toml,nli sts wnut),$(wildcard scripts/recipes/*.toml))
+RECIPES := $(filter-out $(patsubst %,scripts/recipes/%.toml,nli sentiment-large sentiment-taught sts wnut),$(wildcard scripts/recipes/*.toml))
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 

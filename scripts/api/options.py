@@ -63,8 +63,8 @@ ELSEWHERE = {
 }
 """Recipe keys that have a place of their own in this flow."""
 FITTING = (
-    "autofit", "batch_size", "batch_tokens", "budget", "cased", "class_weights", "epoch_tokens", "freeze",
-    "gradual_unfreezing", "head",
+    "autofit", "average_checkpoints", "batch_size", "batch_tokens", "budget", "cased", "class_weights", "epoch_tokens",
+    "freeze", "gradual_unfreezing", "head",
     "label_smoothing", "learning_rate", "lora_alpha", "lora_dropout", "lora_rank", "max_grad_norm", "micro_batch", "pooling",
     "schedule", "teacher", "teacher_share", "teacher_temperature", "warmup_share", "weight_decay",
 )  # fmt: skip

@@ -92,6 +92,9 @@ def describe_decisions(cost: Mapping[str, Any]) -> list[str]:
             f"best model: loss {tuned['best_loss']} on the validation split of {tuned['rows_set_aside']:,} training rows,"
             f" after {tuned['best_update']:,} updates"
         )
+    if "averaged_after_updates" in cost:
+        places = ", ".join(f"{update:,}" for update in cost["averaged_after_updates"])
+        sentences.append(f"the weights are the mean of those after {places} updates")
     if "budget" in cost:
         sentences.append(f"{cost['epochs']:g} epochs fitted into a budget of {cost['budget']['asked']}")
     return sentences

@@ -43,7 +43,9 @@ def disk_needs(recipe: Recipe, num_weights: int) -> Mapping[Path, int]:
     weights = BYTES * num_weights
     checkpoint = 0 if recipe.lora_rank else (STATES - 1) * weights  # of adapters alone it is small; gradients are not kept
     return {
-        Path(recipe.runs) / recipe.name: KEPT_CHECKPOINTS * checkpoint + weights,
+        Path(recipe.runs) / recipe.name: (recipe.average_checkpoints + 1 if recipe.average_checkpoints else KEPT_CHECKPOINTS)
+        * checkpoint
+        + weights,
         Path(recipe.models) / recipe.name: STORED_BYTES[recipe.storage] * num_weights,
         Path(tempfile.gettempdir()): GRAPH_COPIES * weights,
     }

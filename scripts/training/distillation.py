@@ -152,14 +152,15 @@ def read_unlabelled(recipe: Recipe, training: TrainingTask, prepared: Prepared) 
         parsed = [parse_item(training, recipe, record, source) for record in records]
         stop_if_too_many([row for row in parsed if isinstance(row, Broken)], len(parsed), recipe.max_bad_share)
         examples += [replace(row, target=target) for row in parsed if isinstance(row, Example)]
-    if recipe.teacher_sentences:
-        examples = list(_in_sentences(examples, training, recipe.language))
-    dataset = prepared.dataset
-    known = {normalized(example.item) for part in (dataset.train, dataset.validation) for example in part}
+    held_out = {normalized(example.item) for example in prepared.dataset.validation}
+    unseen = [example for example in examples if normalized(example.item) not in held_out]  # nor are their sentences read
+    num_held_out = len(examples) - len(unseen)
+    examples = list(_in_sentences(unseen, training, recipe.language)) if recipe.teacher_sentences else unseen
+    known = held_out.union(normalized(example.item) for example in prepared.dataset.train)
     fresh = {key: example for example in examples if (key := normalized(example.item)) not in known}
     if not fresh:
         raise InvalidSettings("teacher_data has no text that is not in the data already")
-    left_out = len(examples) - len(fresh)
+    left_out = num_held_out + len(examples) - len(fresh)
     more = f"; {left_out:,} more are in the data already, or come twice" if left_out else ""
     return list(fresh.values()), [f"{len(fresh):,} texts without labels are answered by the teacher{more}"]
 

@@ -34,7 +34,7 @@ from scripts.training.trainer import (
     warmup_updates,
 )
 from scripts.training.training_setup import TrainingSetup, set_up_training
-from scripts.training.weights import add_adapters, freeze, merge_adapters, unfreezing
+from scripts.training.weights import add_adapters, average_weights, freeze, merge_adapters, unfreezing
 
 CHECKPOINTS, PROBE_CHECKPOINTS = 10, 2
 """How many times a run saves its state; a crash costs at most this share of it. Where the head began as a probe the run is
@@ -97,6 +97,9 @@ def fine_tune(
             " fit this version, leave out --resume to start anew"
         )
     run.keep_history(history_of(trainer.state.log_history))
+    averaged = _to_average(recipe, trainer, run)
+    if averaged:
+        average_weights(model, list(averaged.values()))
     if recipe.lora_rank:
         merge_adapters(learner)
     if recipe.cased:
@@ -106,6 +109,8 @@ def fine_tune(
         cost["autofit"] = autofit_record(
             trainer.state, len(validation_split), stopping_metric(task, judge), is_error(task, judge)
         )
+    if averaged:
+        cost["averaged_after_updates"] = list(averaged)
     if recipe.budget:
         cost["budget"] = {"asked": recipe.budget, **(run.stored_length or {})}
     return cost
@@ -173,8 +178,10 @@ def _trainer(
         *length.callbacks,
         *(autofit_callbacks(setup, updates) if recipe.autofit else []),
     ]
-    checkpoints = PROBE_CHECKPOINTS if recipe.head == "probe" else CHECKPOINTS
+    checkpoints = PROBE_CHECKPOINTS if recipe.head == "probe" and not recipe.average_checkpoints else CHECKPOINTS
     more: dict[str, Any] = {"save_steps": max(1, math.ceil(updates / checkpoints))}
+    if recipe.average_checkpoints:  # a run that goes on finds those that it needs
+        more["save_total_limit"] = recipe.average_checkpoints + 1  # and the one that it goes on from
     if recipe.autofit:
         more = autofit_arguments(setup, stopping_metric(setup.task, judge), is_error(setup.task, judge))
     elif validation_split:
@@ -199,6 +206,15 @@ def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> A
     if stop.requested:
         raise Interrupted(run.last_checkpoint)
     return result
+
+
+def _to_average(recipe: Recipe, trainer: HooperTrainer, run: RunFolder) -> dict[int, Path]:
+    """The last checkpoints by their updates: those that a run has that was never stopped."""
+    if not recipe.average_checkpoints:
+        return {}
+    places = {int(path.name.rpartition("-")[2]): path for path in run.checkpoints}
+    regular = [place for place in places if place % trainer.args.save_steps == 0 or place == trainer.state.global_step]
+    return {place: places[place] for place in regular[-recipe.average_checkpoints :]}
 
 
 def history_of(logs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -149,6 +149,9 @@ class Recipe:
     )
     freeze: int = option(-1, "embeddings and so many first layers keep their weights; 0: the embeddings alone; -1: none")
     gradual_unfreezing: bool = option(False, "train the head and the top layer in the first epoch, and one layer more in each")
+    average_checkpoints: int = option(
+        0, "the weights are the mean of those at so many last tenths of the run, its end included; 0: those at its end"
+    )
     lora_rank: int = option(0, "train low-rank adapters of this rank in place of the weights, merged at the end; 0: none")
     lora_alpha: int = option(0, "adapters count as much as this, divided by their rank; 0: twice the rank")
     lora_dropout: float = option(0.0, "dropout of what adapters read")
@@ -369,6 +372,15 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
             not recipe.autofit or recipe.schedule == "linear",
         ),
         ("freeze must be -1 or more", recipe.freeze >= -1),
+        ("average_checkpoints must be 0, or between 2 and 10", recipe.average_checkpoints in (0, *range(2, 11))),
+        (
+            "average_checkpoints takes the mean over the run's end, and autofit the best part of it: leave out one of them",
+            not (recipe.average_checkpoints and recipe.autofit),
+        ),
+        (
+            "average_checkpoints takes the mean of all weights, not of the adapters of lora_rank: leave out one of them",
+            not (recipe.average_checkpoints and lora),
+        ),
         ("lora_rank must not be negative", lora >= 0),
         ("lora_alpha must not be negative", recipe.lora_alpha >= 0),
         ("lora_dropout must be at least 0 and below 1", 0 <= recipe.lora_dropout < 1),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 from transformers.pytorch_utils import Conv1D
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidSettings, SetupError
 from scripts.training.recipe import Recipe
+
+WEIGHTS = "model.safetensors"
 
 
 def layers_of(model: Any) -> list[torch.nn.Module]:
@@ -74,6 +80,25 @@ class GradualUnfreezing(TrainerCallback):
         learning = math.floor(round(state.epoch or 0, 6)) + 1
         for number, part in enumerate(self._parts):
             _learn(part, number < learning)
+
+
+def average_weights(model: Any, checkpoints: Sequence[Path]) -> None:
+    """Give the model the mean of the weights of checkpoints of its own (Vaswani et al. 2017 average the last ones of a run).
+
+    Raises:
+        SetupError: one of them cannot be read.
+    """
+    total: dict[str, torch.Tensor] = {}
+    for folder in checkpoints:
+        try:
+            state = load_file(folder / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise SetupError(f"{folder / WEIGHTS} cannot be read, whose weights are to be averaged: {error}") from error
+        for name, weight in state.items():
+            total[name] = total.get(name, 0) + weight.double() / len(checkpoints)
+    unknown = model.load_state_dict(total, strict=False).unexpected_keys  # of weights that are tied a file has one
+    if unknown:
+        raise SetupError(f"{checkpoints[-1]} holds weights that the model has not, for example {unknown[0]}")
 
 
 def _learn(weights: list[torch.nn.Parameter], learns: bool) -> None:

@@ -156,7 +156,10 @@ def test_only_texts_that_are_new_are_answered_and_each_once(tmp_path: Path) -> N
 
 
 def test_texts_may_be_cut_into_sentences(tmp_path: Path) -> None:
-    examples, _ = read_unlabelled(*unlabelled(tmp_path, [{"text": "A plot. It was good."}], teacher_sentences=True))
+    lines = [{"text": "A plot. It was good."}, {"text": "Held out. And more."}]
+    recipe, training, data = unlabelled(tmp_path, lines, teacher_sentences=True)
+    held_out = [*data.dataset.validation, replace(data.dataset.train[0], item=ClassificationItem("held out. and more."))]
+    examples, _ = read_unlabelled(recipe, training, replace(data, dataset=replace(data.dataset, validation=held_out)))
     assert [example.item.text for example in examples] == ["A plot.", "It was good."]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from app.core.errors import InvalidSettings
@@ -109,6 +110,26 @@ def test_ctrl_c_means_what_it_did_before_once_training_is_over(
     with pytest.raises(Interrupted):
         train(tiny_model("Bert"), training_rows, tmp_path / "b")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_last_checkpoints_are_averaged_also_by_a_run_that_goes_on(
+    tiny_model: Any, training_rows: list[TrainingRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, whole = replace(RECIPE, average_checkpoints=3), tiny_model("Bert")
+    cost = train(whole, training_rows, tmp_path / "whole", recipe=recipe)
+    assert cost["averaged_after_updates"] == [12, 14, UPDATES]
+    states = [load_file(folder / "model.safetensors") for folder in RunFolder(tmp_path / "whole").checkpoints[-3:]]
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(weight, sum(state[name] for state in states) / 3)
+    assert not torch.equal(states[-1]["classifier.weight"], whole.classifier.weight)
+    with monkeypatch.context() as patched:
+        watch(patched, lambda update: signal.raise_signal(signal.SIGINT) if update == 13 else None)
+        with pytest.raises(Interrupted):
+            train(tiny_model("Bert"), training_rows, tmp_path / "parts", recipe=recipe)
+    rest = tiny_model("Bert")
+    cost = train(rest, training_rows, tmp_path / "parts", resume=True, recipe=recipe)
+    assert cost["averaged_after_updates"] == [12, 14, UPDATES]
+    torch.testing.assert_close(weights(rest), weights(whole), rtol=0, atol=1e-6)
 
 
 def test_a_second_ctrl_c_stops_at_once_and_keeps_the_last_checkpoint(

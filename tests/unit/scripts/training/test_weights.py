@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
-from app.core.errors import InvalidSettings
+from app.core.errors import InvalidSettings, SetupError
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.fine_tune import fine_tune
 from scripts.training.recipe import Recipe
 from scripts.training.run_folder import RunFolder
-from scripts.training.weights import GradualUnfreezing, add_adapters, freeze, merge_adapters
+from scripts.training.weights import GradualUnfreezing, add_adapters, average_weights, freeze, merge_adapters
 from tests.support.tiny_causal import model_of
 from tests.support.tiny_writer import FAMILIES
 
@@ -142,3 +143,27 @@ def test_of_a_model_that_writes_adapters_learn_and_no_copy_of_its_output(family:
     merge_adapters(learner)
     assert not any("lora_" in name for name, _ in model.named_parameters())
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_weights_are_averaged_whatever_of_them_is_tied(tmp_path: Path) -> None:
+    model = _bart()
+    folders = [tmp_path / f"checkpoint-{number}" for number in (1, 2)]
+    for folder, value in zip(folders, (1.0, 4.0), strict=True):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.fill_(value)
+        model.save_pretrained(folder)
+    average_weights(model, folders)
+    assert all(bool((weight == 2.5).all()) for weight in model.parameters())
+    assert model.lm_head.weight is model.model.shared.weight
+    (folders[0] / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(SetupError, match=r"checkpoint-1/model\.safetensors cannot be read"):
+        average_weights(model, folders)
+
+
+def _bart() -> Any:
+    config = transformers.BartConfig(
+        vocab_size=14, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=32,
+    )  # fmt: skip
+    return transformers.BartForConditionalGeneration(config)
