@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -76,6 +77,14 @@ async def test_a_broken_connection_fails_its_request_and_all_later_ones() -> Non
         assert [await connection.ask(REQUEST), await connection.ask(REQUEST)] == [FAILED, FAILED]
 
 
+@pytest.fixture
+def _a_slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at it is a millisecond after the one before: how busy the machine is plays no part."""
+    ticks = count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) / 1000)
+
+
+@pytest.mark.usefixtures("_a_slow_clock")
 async def test_callers_of_a_closed_loop_wait_for_each_answer() -> None:
     async with server() as (answering, port):
         measured = await closed_loop(Address(HOST, port), [REQUEST], connections=3, seconds=0.05, warm_up_s=0.0)
@@ -84,6 +93,7 @@ async def test_callers_of_a_closed_loop_wait_for_each_answer() -> None:
     assert 0 <= len(answering.bodies) - len(measured.samples) <= 3  # what was answered after the end is not counted
 
 
+@pytest.mark.usefixtures("_a_slow_clock")
 async def test_a_closed_loop_goes_on_after_a_broken_connection() -> None:
     async with server(lambda number: FAILED if number == 2 else 200) as (_, port):
         measured = await closed_loop(Address(HOST, port), [REQUEST], connections=1, seconds=0.05, warm_up_s=0.0)
