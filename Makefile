@@ -61,7 +61,7 @@ gpu-test:  ## run the tests that need an NVIDIA GPU with its driver, on the extr
 	@$(ENVIRONMENT) test
 	$(BIN)/python -m pytest -m gpu $(ARGS) tests/gpu
 
-bench: train-env  ## measure the service beside infinity-emb and LitServe (half an hour, and 6 GB for their environments)
+bench: train-env  ## measure the service beside infinity-emb, LitServe and plain FastAPI (half an hour, and 6 GB for their environments)
 	@$(BIN)/python -m scripts.peers.compare --output scripts/peers/results $(ARGS)
 
 bench-generate: train-env  ## measure models that write beside CTranslate2 and transformers (ten minutes, and 400 MB for its environment)

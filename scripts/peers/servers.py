@@ -14,7 +14,9 @@ from scripts.bench.service import StartedService, run_program, start_service
 
 ENVIRONMENTS = Path("bench-envs")
 START_S = 300.0
-SERVER_FILE = Path(__file__).with_name("litserve_server.py")
+HERE = Path(__file__).parent
+PLAIN = ("onnxruntime==1.32.0", "tokenizers==0.22.2", "numpy")
+"""What `plain_server.py` needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,16 @@ PEERS = {
     "litserve": Peer(
         name="LitServe",
         version="0.2.19",
-        installs=(("install", "litserve==0.2.19", "onnxruntime==1.32.0", "tokenizers==0.22.2", "numpy"),),
-        command=lambda folder, port: ("python", str(SERVER_FILE), str(folder), str(port)),
+        installs=(("install", "litserve==0.2.19", *PLAIN),),
+        command=lambda folder, port: ("python", str(HERE / "litserve_server.py"), str(folder), str(port)),
+        path="/predict",
+        body=lambda text: {"input": text},
+    ),
+    "fastapi": Peer(
+        name="FastAPI",
+        version="0.165.0",
+        installs=(("install", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", *PLAIN),),
+        command=lambda folder, port: ("python", str(HERE / "plain_server.py"), str(folder), str(port)),
         path="/predict",
         body=lambda text: {"input": text},
     ),
