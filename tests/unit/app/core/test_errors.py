@@ -34,12 +34,14 @@ def test_the_drawing_shows_every_error_under_its_parent() -> None:
 
 
 def test_every_error_has_a_type_of_its_own() -> None:
-    types = [entry.type for entry in CLASSES.values() if entry not in (errors.EmptyBatch, errors.TooManyItems)]
+    by_protocol = (errors.EmptyBatch, errors.TooManyItems, errors.TooManyTokens)
+    types = [entry.type for entry in CLASSES.values() if entry not in by_protocol]
     assert len(set(types)) == len(types)
 
 
-def test_what_other_protocols_tell_apart_is_invalid_input_to_the_native_ones() -> None:
+def test_what_other_protocols_tell_apart_is_not_told_apart_by_the_native_ones() -> None:
     assert errors.EmptyBatch.type == errors.TooManyItems.type == InvalidInput.type
+    assert errors.TooManyTokens.type == errors.TooLarge.type
 
 
 @pytest.mark.parametrize(
