@@ -97,7 +97,7 @@ class TextGeneration(GenerativeTask):
         if num_tokens > limit and options.truncation == "error":
             new = f"{options.max_new_tokens} new ones are" if options.max_new_tokens else "one more is"
             limit_in_words = f"this model's maximum context length is {max_length} tokens"  # by which clients know it
-            reason = f"{limit_in_words}; the text has {num_tokens}, and {new} to be written"
+            reason = f"{limit_in_words}; the text has {num_tokens} tokens, and {new} to be written"
             return TooManyTokens(reason, () if isinstance(item, Prompt) else ("truncate",))
         if not num_tokens:
             return InvalidInput("must not be empty: the model reads no token of it", "text")

@@ -43,11 +43,11 @@ def test_a_text_that_leaves_no_room_is_refused_or_loses_its_beginning() -> None:
     refused = encoded(built, max_new_tokens=2)
     assert isinstance(refused, TooLarge)
     assert refused.truncations == ("truncate",)
-    assert "maximum context length is 8 tokens; the text has 7, and 2 new ones are to be written" in refused.detail
+    assert "maximum context length is 8 tokens; the text has 7 tokens, and 2 new ones are to be written" in refused.detail
     cut = good(encoded(built, max_new_tokens=4, truncation="truncate"))
     assert cut.rows[0].input_ids == [*ids_of(built.generator, TEXT, ended=False)[-3:], EOS]
     assert (cut.num_tokens, cut.truncated) == (4, True)
-    assert "the text has 7, and one more is to be written" in str(encoded(task(max_length=7)))
+    assert "the text has 7 tokens, and one more is to be written" in str(encoded(task(max_length=7)))
     with pytest.raises(InvalidInput, match="at most 7"):
         built.sampling(ContinueOptions(max_new_tokens=8))
 
