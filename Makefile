@@ -30,7 +30,7 @@ RECIPES := $(filter-out $(patsubst %,scripts/recipes/%.toml,nli sentiment-large 
 COMPILE := env -u UV_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-header --no-annotate pyproject.toml
 
-.PHONY: help serve test coverage test-fast test-slow gpu-test bench bench-generate ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
+.PHONY: help serve test coverage test-fast test-slow gpu-test bench bench-generate bench-decoders ray-test mutation-test lint format train-env train-shipped openapi client-methods settings licences lock container-test release-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
@@ -66,6 +66,9 @@ bench: train-env  ## measure the service beside infinity-emb, LitServe and plain
 
 bench-generate: train-env  ## measure models that write beside CTranslate2 and transformers (ten minutes, and 400 MB for its environment)
 	@$(BIN)/python -m scripts.peers.generation --output docs/measurements/generation.json $(ARGS)
+
+bench-decoders: train-env  ## measure models that continue texts beside llama.cpp and onnxruntime-genai (up to an hour): CHECKPOINT=FOLDER
+	@$(BIN)/python -m scripts.peers.decoders --checkpoint $(CHECKPOINT) --output docs/measurements/decoders.json $(ARGS)
 
 ray-test:  ## install Ray into .venv-ray and run its tests, on a cluster of two nodes (four minutes)
 	@$(ENVIRONMENT) ray

@@ -71,10 +71,10 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "openvino", "cuda", "tensorrt"] = Field(
         "auto", description="What to compute on; `auto` takes the best that is there, anything else must be there."
     )
-    precision: Literal["auto", "fp32"] = Field(
+    precision: Literal["auto", "fp32", "int4"] = Field(
         "auto",
         description="Arithmetic of the engine; `auto` takes the fastest in which a model's predictions were measured to agree"
-        " with those in fp32.",
+        " with those in fp32; `int4` takes that for models that continue texts and were published with it, others as `auto`.",
     )
     engine_threads: int = Field(0, ge=0, le=1024, description="Threads of the engine; 0: all cores this process may use.")
     engine_streams: int = Field(

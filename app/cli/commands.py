@@ -66,6 +66,7 @@ ENTRIES = (
     Entry("models show", "tell everything about one model", "models:show"),
     Entry("models add", "publish a checkpoint of transformers, or an exported archive"),
     Entry("models int8", "publish a version again with int8 arithmetic"),
+    Entry("models int4", "publish a version again with its decoder in int4"),
     Entry("models fp16", "publish a version again with fp16 arithmetic, for GPUs"),
     Entry("models reference", "add what held-out items were like to a version that was published without"),
     Entry("models measure", "measure a published version in bf16, or give it another longest input"),

@@ -113,6 +113,9 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "figures", figures(manifest.evaluation, limit=100)
     for precision, parity in manifest.parity.items():
         verdict = "" if parity.passed else "; failed, not used"
+        if parity.perplexity_loss is not None:
+            verdict = f"; perplexity {100 * parity.perplexity_loss:+.1f} %"
+            verdict += "" if parity.passed else ", which was accepted: HOOPER_PRECISION=int4 takes it"
         yield (
             f"in {precision}",
             f"same prediction as the reference: {parity.agreement_to_show:.2%} of {parity.rows:,} rows{verdict}",

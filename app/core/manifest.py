@@ -124,6 +124,15 @@ class Parity(_Frozen):
     """Of the rows with another prediction, those that the reference itself decides by less than rounding moves a logit."""
     max_abs_error: float
     passed: bool
+    perplexity_loss: Annotated[float | None, Field(exclude_if=lambda value: value is None)] = None
+    """By what share the perplexity of texts is larger than in fp32, where that was measured."""
+    accepted_loss: Annotated[float | None, Field(ge=0, exclude_if=lambda value: value is None)] = None
+    """The share up to which whoever published it accepted that, though it did not pass: it runs where somebody asks for it."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it passed, or its loss was accepted."""
+        return self.passed or self.accepted_loss is not None
 
     @property
     def num_differing(self) -> int:

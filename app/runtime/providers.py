@@ -18,12 +18,12 @@ from typing import Any, Literal
 import onnxruntime
 
 from app.core.errors import ProviderUnavailable
-from app.core.manifest import Manifest
+from app.core.manifest import Manifest, Parity
 from app.core.types import Device, Precision
 from app.runtime.layout import Limits
 
 DeviceChoice = Literal["auto", "cpu", "openvino", "cuda", "tensorrt"]
-PrecisionChoice = Literal["auto", "fp32"]
+PrecisionChoice = Literal["auto", "fp32", "int4"]
 
 EXECUTION_PROVIDERS: dict[Device, str] = {
     "cpu": "CPUExecutionProvider",
@@ -116,20 +116,31 @@ def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: Pr
 
 def for_decoder(provider: Provider, manifest: Manifest, choice: PrecisionChoice = "auto") -> Provider:
     """What runs the steps of a decoder, always on the processor: in int8 where the version has that form and it has shown its
-    agreement. Its products are exact on every processor, other than those of an encoder's form for int8.
+    agreement. Its products are exact on every processor, other than those of an encoder's form for int8. In int4 only where
+    somebody asks for that.
 
     Args:
         provider: the encoder's.
         manifest: has a decoder.
-        choice: `fp32` takes no other.
+        choice: `fp32` takes no other; `int4` takes that form where the version has it.
     """
     processor = provider if provider.device == "cpu" else Provider("cpu", "fp32", "decoders run on the processor")
+    if choice == "int4" and manifest.decoder is not None and "int4" in manifest.decoder.variants:
+        return _in_int4(processor, manifest.parity.get("int4"))
     if manifest.decoder is None or "int8" not in manifest.decoder.variants or choice == "fp32":
         return processor.in_fp32(processor.reason)
     failing = _unproven(manifest, "int8")
     if failing:
         return processor.in_fp32(f"{processor.reason}; in fp32, since this model's {failing}")
     return replace(processor, precision="int8", reason=f"{processor.reason}; steps of a decoder are faster in int8")
+
+
+def _in_int4(provider: Provider, parity: Parity | None) -> Provider:
+    if parity is None or not parity.is_usable:
+        return provider.in_fp32(f"{provider.reason}; in fp32, since this model's int4 agreement is below its gate")
+    loss = "" if parity.perplexity_loss is None else f"; perplexity {100 * parity.perplexity_loss:+.1f} % from fp32"
+    accepted = "" if parity.passed else ", which was accepted when it was published"
+    return replace(provider, precision="int4", reason=f"{provider.reason}; in int4, as asked for{loss}{accepted}")
 
 
 def _in_int8(provider: Provider, manifest: Manifest) -> Provider:

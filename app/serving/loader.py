@@ -64,14 +64,15 @@ from app.serving.deployment import Deployment, Timings, num_rows_of, rows_of
 from app.serving.drift import Drift
 from app.settings import Settings
 from app.tasks.base import Encoded, Generative, Task
+from app.tasks.golden_tokens import written_in
 from app.tasks.registry import Tasks, build_task, installed_tasks
 from app.tasks.tokenizer import Tokenizer
 
 MAX_EXAMPLES, EXAMPLE_CHARACTERS = 4, 4000
 """Golden requests that a model is shown with, and how long they may be."""
-GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1}
+GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1, "int4": 0.1}
 """How far a golden answer's scores may lie from those at publishing."""
-NEAR_TIE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05, "int8": 0.25}
+NEAR_TIE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05, "int8": 0.25, "int4": 0.25}
 """Two tokens whose scores differ by less may change places: what is written behind them is not compared with golden answers."""
 
 COMPILING = 10
@@ -297,6 +298,8 @@ async def _replay_golden(artefact: Artefact, deployment: Deployment, engines: Se
     tolerance = _golden_tolerance(deployment)
     began = time.monotonic()
     task = deployment.task
+    if deployment.decoder_provider is not None:
+        expected = [written_in(deployment.decoder_provider.precision, answer) for answer in expected]
     asked = task.golden_options() if isinstance(task, Generative) else spec.options()
     encoded = await deployment.encode(items, asked)
     tokenize_s = time.monotonic() - began

@@ -6,10 +6,21 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from app.core.types import RowOutput
+from app.core.types import Precision, RowOutput
 
 ROWS = "rows"
 """Key of a golden answer: of each row its `token_ids`, and in `gaps` how far each one's score was above the next best."""
+
+
+def rows_in(precision: Precision) -> str:
+    """Key of the same for a form of the decoder that was published as writing otherwise than in fp32."""
+    return f"{ROWS}_{precision}"
+
+
+def written_in(precision: Precision, answer: Any) -> Any:
+    """The golden answer with the tokens that were written in this precision, where it has some of its own."""
+    own = answer.get(rows_in(precision)) if isinstance(answer, Mapping) else None
+    return answer if own is None else {**answer, ROWS: own}
 
 
 def are_as_published(outputs: Sequence[RowOutput], rows: Sequence[Mapping[str, Any]], tolerance: float) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from app.core.manifest import Parity
+from app.core.types import Precision
 from scripts.export.formatting import describe_beginning, describe_decisions, describe_perplexity, format_value, metric_name
 from scripts.tasks import training_task
 from scripts.training.baselines import unbeaten
@@ -253,6 +254,27 @@ def _parity(parity: Mapping[str, Parity], compared_on: str) -> list[str]:
         text = f"{text}. For fp16, which is for GPUs, each result was rounded to fp16 on a processor"
     header = ["precision", "rows", "same prediction", "95 % interval", "ties", "largest logit error", "passed"]
     return ["## Agreement with PyTorch", f"{text}:\n\n" + _table(header, rows)]
+
+
+def describe_form(precision: Precision, parity: Parity, comparison: str, compared_on: str) -> str:
+    """The section of a card on a form of the decoder that was added later.
+
+    Args:
+        precision: of the form.
+        parity: with the graphs in fp32.
+        comparison: the same in words.
+        compared_on: the texts that it was compared on.
+    """
+    compared = f"The decoder's step in {precision} beside the same in fp32, on {compared_on}: {comparison}."
+    paragraphs = [f"\n## In {precision}", compared]
+    if parity.perplexity_loss is not None:
+        paragraphs.append(f"The perplexity of these texts changes by {100 * parity.perplexity_loss:+.1f} %.")
+    if not parity.passed and parity.accepted_loss is not None:
+        paragraphs.append(
+            "This does not pass the gate for forms that are used by themselves. Whoever published it accepted a perplexity up"
+            f" to {100 * parity.accepted_loss:g} % higher: `HOOPER_PRECISION={precision}` takes it."
+        )
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _interval(parity: Parity) -> str:

@@ -1,4 +1,4 @@
-"""`hooper models add | int8 | fp16 | reference | measure`: what publishes a version without training, or changes one."""
+"""`hooper models add | int8 | int4 | fp16 | reference | measure`: what publishes a version without training, or changes one."""
 
 from __future__ import annotations
 
@@ -184,7 +184,10 @@ def _publish_variant(precision: Precision, model: str, recipe: Recipe, models: P
     from scripts.export.variants import VARIANTS
 
     source = find_version(model, models)
-    published = publish_variant(VARIANTS[precision], source, recipe, models, say)
+    return _say_published(publish_variant(VARIANTS[precision], source, recipe, models, say), models)
+
+
+def _say_published(published: Path, models: Path) -> int:
     version = f"{published.parent.name}/{published.name}"
     option = "" if models == MODELS else f" --models {shlex.quote(str(models))}"
     print(f"\n{published}\nthe version that served before goes on serving; to let this one serve:")
@@ -210,6 +213,37 @@ labels 99.5 % of the first tokens must be the same. `hooper train` and `models a
 def int8(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
     """Publish a version again with int8 arithmetic."""
     return _publish_variant("int8", model, recipe, models)
+
+
+@program(
+    "hooper models int4",
+    """\
+  hooper models int4 chat/1 --data texts.txt                      texts of the kind that it will continue
+  hooper models int4 chat/1 --data texts.txt --accept-loss 5      though it fails, if it loses no more than that
+
+The next version has the same weights, and a form of its decoder's step whose weights are int4 (the last product, which gives
+the logits, keeps int8). A service takes it with HOOPER_PRECISION=int4, never by itself. It is for models that continue texts,
+and published where 99.5 % of the first tokens are those of the version in fp32, as in int8. Where they are not, --accept-loss
+says how many percent larger the perplexity of the texts may be for the form to be published nevertheless; what was measured
+stands in the manifest, the card and /v1/models.
+""",
+    offline_errors("hooper models int4", "nothing was published"),
+)
+@spread("recipe", _ITEMS, _named_items)
+def int4(
+    recipe: Recipe,
+    model: Version,
+    accept_loss: Annotated[
+        float | None, typer.Option(metavar="PERCENT", min=0, max=100, help="accept so much larger a perplexity of the texts")
+    ] = None,
+    models: Models = MODELS,
+) -> int:
+    """Publish a version again with its decoder in int4."""
+    from scripts.export.published import find_version
+    from scripts.export.published_int4 import publish_int4
+
+    accepted = None if accept_loss is None else accept_loss / 100
+    return _say_published(publish_int4(find_version(model, models), recipe, models, say, accepted), models)
 
 
 @program(

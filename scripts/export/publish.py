@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # it imports torch, which judging a published version does wi
     from scripts.export.verified_graph import VerifiedGraph
 
 EVALUATION = "evaluation.json"
+CARD = "README.md"
 """Name of the file with all figures of a version."""
 
 
@@ -168,7 +169,7 @@ def _write_files(folder: Path, contents: VersionContents) -> None:
         "tokenizer.json": _without_padding(contents.tokenizer),
         "golden.json": as_json(contents.golden),
         EVALUATION: as_json(contents.evaluation),
-        "README.md": contents.card,
+        CARD: contents.card,
     }
     if contents.decoder is not None and contents.decoder.tokenizer:
         texts[contents.decoder.tokenizer] = _without_padding(contents.target_tokenizer)

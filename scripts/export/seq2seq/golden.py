@@ -10,10 +10,10 @@ import numpy as np
 
 from app.core.errors import HooperError, InvalidSettings
 from app.core.sequences import SamplingParams
-from app.core.types import Row, RowOutput
+from app.core.types import Precision, Row, RowOutput
 from app.runtime.sampling import LogitsProcessor
 from app.tasks.base import Encoded
-from app.tasks.golden_tokens import ROWS
+from app.tasks.golden_tokens import ROWS, rows_in
 from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.seq2seq.steps import Graphs, open_engine
 from scripts.tasks.spec import TrainingTask
@@ -63,6 +63,16 @@ def golden_answers(
             "answer": dataclasses.asdict(answer) | {ROWS: _rows(writer, entry.rows, written, sampling, first)},
         }
         for request, entry, written, answer in entries
+    ]
+
+
+def with_rows_of(
+    precision: Precision, golden: Sequence[Mapping[str, Any]], formed: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Golden answers with what a form of the decoder's step writes for the same requests; both are of `golden_answers`."""
+    return [
+        {**entry, "answer": {**entry["answer"], rows_in(precision): other["answer"][ROWS]}}
+        for entry, other in zip(golden, formed, strict=True)
     ]
 
 

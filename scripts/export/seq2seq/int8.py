@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.core.manifest import Parity
 from app.core.sequences import SamplingParams
-from app.core.types import Row
+from app.core.types import Precision, Row
 from scripts.export.formatting import Say, describe_parity, metric_name
 from scripts.export.optimize import MIN_WEIGHTS, files_of, save
 from scripts.export.publish import VersionContents
@@ -47,14 +47,25 @@ NEAR_BESIDE_OTHERS = 0.1
 closer than this may change places. With one scale for a batch they would move by more."""
 
 
+Pack = Callable[[NodeProto, np.ndarray, np.ndarray | None], tuple[list[TensorProto], NodeProto]]
+"""From a product, its weights, (outputs, inputs), and the scales of its outputs where they are stored as int8, (outputs, 1), to
+tensors and the operator in its place."""
+
+
 def write_int8_step(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) -> bool:
-    """Write the form of a step's graph that multiplies int8 by int8, beside it. Attention and normalization stay in fp32, and
-    so does the table of words, which is read out of `source`: the form is bound to that very file.
+    """Write the form of a step's graph that multiplies int8 by int8, beside it; see `write_products`."""
+    return write_products(source, target, min_weights, int8_product)
+
+
+def write_products(source: Path, target: Path, min_weights: int, pack: Pack) -> bool:
+    """Write a form of a step's graph beside it. Attention and normalization stay in fp32, and so does the table of words, which
+    is read out of `source`: the form is bound to that very file.
 
     Args:
         source: the step's graph, however its weights are stored.
         target: in the same folder.
         min_weights: of a matrix; smaller ones stay in fp32.
+        pack: what takes the place of a product.
 
     Returns:
         Whether there is such a form: a graph of small matrices has none.
@@ -62,7 +73,7 @@ def write_int8_step(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) 
     model = onnx.load(source)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     unpacking = {node.output[0]: node for node in model.graph.node if node.input and stored.keys() >= set(node.input)}
-    blocks: dict[str, tuple[int, int]] = {}
+    packed: dict[str, TensorProto] = {}
     nodes = []
     for node in model.graph.node:
         is_product = node.op_type == "Gemm" and len(_shape(node.input[1], stored, unpacking)) == 2
@@ -70,18 +81,22 @@ def write_int8_step(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) 
             nodes.append(node)
             continue
         weights = node.input[1]
-        if weights not in blocks:
-            array = _unpacked(weights, stored, unpacking)
-            blocks[weights] = array.shape
-            model.graph.initializer.extend(_in_blocks(array, weights, _scales(weights, stored, unpacking)))
-        nodes.append(_product(node, *blocks[weights]))
-    if not blocks:
+        tensors, product = pack(node, _unpacked(weights, stored, unpacking), _scales(weights, stored, unpacking))
+        packed.update({tensor.name: tensor for tensor in tensors})
+        nodes.append(product)
+    if not packed:
         return False
+    model.graph.initializer.extend(packed.values())
     _keep_used(model, nodes)
     for part in files_of(source):
         share_weights(model, part, stored.keys())
     save(model, target)
     return True
+
+
+def int8_product(node: NodeProto, weights: np.ndarray, scales: np.ndarray | None) -> tuple[list[TensorProto], NodeProto]:
+    """Satisfies `Pack`."""
+    return _in_blocks(weights, node.input[1], scales), _product(node, *weights.shape)
 
 
 def _shape(name: str, stored: Mapping[str, TensorProto], unpacking: Mapping[str, NodeProto]) -> Sequence[int]:
@@ -172,7 +187,8 @@ class Int8Comparison:
     parity: Parity
     """Its rows are tokens, each of them behind what the graphs write in fp32."""
     metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Of the held-out rows, in fp32 and in int8."""
+    """Of the held-out rows, in fp32 and in that precision."""
+    precision: Precision = "int8"
 
     def __str__(self) -> str:
         figures = [f"{metric_name(name)} {before:.2f}, then {after:.2f}" for name, (before, after) in self.metrics.items()]
@@ -180,11 +196,13 @@ class Int8Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """What evaluation.json says of it."""
-        metrics = {name: {"fp32": before, "int8": after} for name, (before, after) in self.metrics.items()}
+        metrics = {name: {"fp32": before, self.precision: after} for name, (before, after) in self.metrics.items()}
         return {**self.parity.model_dump(), **({"metrics": metrics} if metrics else {})}
 
 
-def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: HeldOut) -> Int8Comparison:
+def measure_int8(
+    graphs: Graphs, int8_file: Path, max_tokens: int, held_out: HeldOut, precision: Precision = "int8"
+) -> Int8Comparison:
     """Compare a step in int8 with the one that it was made of.
 
     It passes where no metric of the held-out rows is more than `MAX_LOSS` worse. Of fewer than `MIN_REFERENCES` rows, and
@@ -195,33 +213,39 @@ def measure_int8(graphs: Graphs, int8_file: Path, max_tokens: int, held_out: Hel
         int8_file: what `write_int8_step` wrote.
         max_tokens: of the longest source.
         held_out: what both write for.
+        precision: of the form.
 
     Raises:
         ParityFailed: what is written depends on what is written beside it.
     """
-    decoder = graphs.decoder.model_copy(update={"file": int8_file.name, "storage": "fp32"})  # it is loaded as it lies there
-    in_int8 = replace(graphs, decoder_file=int8_file, decoder=decoder)
+    in_int8 = in_form(graphs, int8_file)
     task, training = held_out.task, held_out.training
     options = replace(task.golden_options(), truncation="truncate")
     items = [example.item for example in held_out.examples]
     rows, sampling = different_rows(encode_all(task, options, items)), task.sampling(options)
-    check_companions(in_int8, max_tokens, rows, sampling)
+    check_companions(in_int8, max_tokens, rows, sampling, precision)
     parity = compare_steps(held_out.reference or GraphReference(graphs, max_tokens, rows, sampling), in_int8)
     if not held_out.is_labelled or len(items) < MIN_REFERENCES:
-        return Int8Comparison(parity.model_copy(update={"passed": parity.passed and is_enough(parity)}))
+        return Int8Comparison(parity.model_copy(update={"passed": parity.passed and is_enough(parity)}), precision=precision)
     options = training.serving_options()
 
     def headline(writer: Graphs, predictions: Predictions | None = None) -> dict[str, float]:
         if predictions is None:
             runner = WriterRunner(writer, max_tokens, task.sampling(options))
-            predictions = predict(task, options, items, runner, "verifying int8")
+            predictions = predict(task, options, items, runner, f"verifying {precision}")
         evaluation = training.evaluate(predictions.answers, held_out.examples, held_out.task_options)
         return {name: figure for name, figure in evaluation["headline"].items() if name != "rows"}
 
     before, after = headline(graphs, held_out.predictions), headline(in_int8)
     passed = all(round(before[name] - after[name], 2) <= MAX_LOSS for name in before)  # figures have two decimals
     metrics = {name: (before[name], after[name]) for name in before}
-    return Int8Comparison(parity.model_copy(update={"passed": passed}), metrics)
+    return Int8Comparison(parity.model_copy(update={"passed": passed}), metrics, precision)
+
+
+def in_form(graphs: Graphs, file: Path) -> Graphs:
+    """With this form of the step in place of their own."""
+    decoder = graphs.decoder.model_copy(update={"file": file.name, "storage": "fp32"})  # it is loaded as it lies there
+    return replace(graphs, decoder_file=file, decoder=decoder)
 
 
 def is_enough(parity: Parity) -> bool:
@@ -230,7 +254,9 @@ def is_enough(parity: Parity) -> bool:
     return parity.rows >= MIN_TOKENS or round((1 - parity.agreement) * parity.rows) <= parity.ties
 
 
-def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampling: SamplingParams) -> None:
+def check_companions(
+    graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampling: SamplingParams, precision: Precision = "int8"
+) -> None:
     """Write for rows together, then for each half of them again, in the same places beside others.
 
     Raises:
@@ -261,7 +287,7 @@ def check_companions(graphs: Graphs, max_tokens: int, rows: Sequence[Row], sampl
         after = write(mixed)
         others = [place for place in range(kept, len(rows), 2) if before[place] != after[place]]
         if not all(is_tie(rows[place], before[place], after[place]) for place in others):
-            raise ParityFailed("in int8 what is written for a text depends on what is written beside it")
+            raise ParityFailed(f"in {precision} what is written for a text depends on what is written beside it")
 
 
 def graphs_of(contents: VersionContents) -> Graphs:

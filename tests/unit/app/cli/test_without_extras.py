@@ -69,6 +69,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "models show": [["tiny"]],
     "models add": [["checkpoint", "--task", "text-classification"]],
     "models int8": [["tiny/1", "--data", "rows.csv"]],
+    "models int4": [["tiny/1", "--data", "rows.csv", "--accept-loss", "5"]],
     "models fp16": [["tiny/1", "--data", "rows.csv"]],
     "models reference": [["tiny/1", "--data", "rows.csv"]],
     "models measure": [["tiny/1", "--max-tokens", "64"]],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.tasks.golden_tokens import are_as_published
+from app.tasks.golden_tokens import are_as_published, written_in
 
 PUBLISHED = {"token_ids": [5, 6, 7, 1], "gaps": [2.0, 1.0, 0.005, 3.0]}
 
@@ -35,3 +35,10 @@ def test_every_row_counts_and_none_may_be_missing() -> None:
     assert not are_as_published([right, wrong], [PUBLISHED, PUBLISHED], 1e-3)
     with pytest.raises(ValueError, match="longer"):
         are_as_published([right], [PUBLISHED, PUBLISHED], 1e-3)
+
+
+def test_a_form_with_tokens_of_its_own_is_compared_with_those() -> None:
+    answer = {"text": "a", "rows": [PUBLISHED], "rows_int4": [{"token_ids": [9], "gaps": [1.0]}]}
+    assert written_in("int4", answer)["rows"] == [{"token_ids": [9], "gaps": [1.0]}]
+    assert written_in("int8", answer)["rows"] == [PUBLISHED]
+    assert written_in("int4", "no answer of a model that writes") == "no answer of a model that writes"

@@ -1,0 +1,71 @@
+"""What a smaller form of a decoder's step costs: how much less it expects the tokens of texts than the step in fp32 does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from app.core.errors import InvalidSettings
+from app.core.types import Row
+from scripts.export.seq2seq.greedy import GreedyWriter
+from scripts.export.seq2seq.steps import Graphs
+
+MAX_READ = 96
+"""Tokens of a text that are looked at, its first ones: they are taken one by one."""
+MIN_EXPECTED = 500
+"""Of fewer tokens the figure is chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Perplexities of the same tokens."""
+
+    before: float
+    """In fp32."""
+    after: float
+    num_tokens: int
+
+    @property
+    def share(self) -> float:
+        """By how much it is larger, as a share; below 0: it is smaller."""
+        return self.after / self.before - 1
+
+    def __str__(self) -> str:
+        figures = f"perplexity {self.before:.4g} in fp32, then {self.after:.4g} ({100 * self.share:+.1f} %)"
+        return f"{figures} over {self.num_tokens:,} tokens"
+
+
+def measure_loss(graphs: Graphs, formed: Graphs, rows: Sequence[Row]) -> Loss:
+    """Perplexity of the rows' own tokens, in fp32 and in a form.
+
+    Args:
+        graphs: of a model that continues texts.
+        formed: the same with the form of its step.
+        rows: texts, of which the first `MAX_READ` tokens are read; the first one of each is given.
+
+    Raises:
+        InvalidSettings: they have too few tokens to say anything.
+    """
+    texts = [list(row.input_ids[:MAX_READ]) for row in rows if row.num_tokens > 1]
+    num_tokens = sum(len(text) - 1 for text in texts)
+    if num_tokens < MIN_EXPECTED:
+        raise InvalidSettings(
+            f"the texts have {num_tokens:,} tokens that could be expected, and at least {MIN_EXPECTED:,} are needed to measure"
+            " what int4 loses; name more of them"
+        )
+    before, after = (_surprise(version, texts) / num_tokens for version in (graphs, formed))
+    return Loss(math.exp(before), math.exp(after), num_tokens)
+
+
+def _surprise(graphs: Graphs, texts: Sequence[Sequence[int]]) -> float:
+    """Of all tokens but the first of each text: the sum of their negative log-probabilities."""
+    writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
+    rows, tokens = [Row(text[:1], [0]) for text in texts], [text[1:] for text in texts]
+    total = 0.0
+    for logits, own in zip(writer.logits_of_each(rows, tokens), tokens, strict=True):
+        total += float(np.sum(logsumexp(logits, axis=-1) - logits[np.arange(len(own)), own]))
+    return total
