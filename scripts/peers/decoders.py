@@ -73,7 +73,7 @@ LLAMA = Peer(
 GENAI = Peer(
     name="onnxruntime-genai",
     version="0.18.0",
-    installs=(("install", "onnxruntime-genai==0.18.0", "onnx-ir==1.1.0"),),
+    installs=(("install", "onnxruntime-genai==0.18.0", "onnx-ir==1.1.0", "transformers==5.24.0"),),
     command=lambda model, port: ("python", str(HERE / "genai_loop.py"), str(model), str(port)),
     path="/write",
     body=lambda text: {"texts": [text]},
@@ -83,7 +83,7 @@ import runpy, sys
 sys.path.append(sys.argv.pop(1))
 runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__")
 """
-"""Its builder, with our torch and transformers behind its own packages."""
+"""Its builder, with our torch behind its own packages; it wants newer transformers than ours."""
 
 
 # --- the same weights for each
