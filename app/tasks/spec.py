@@ -192,7 +192,8 @@ class Served:
 
     def told(self, request: Any, results: Sequence[Result | HooperError]) -> Sequence[BaseModel | HooperError]:
         """What is told of each of a request's items, in their order, from the answers to the task's own items."""
-        if self.arrange is None:
+        is_listed = self.route.listed is not None and isinstance(request, self.route.listed)  # each has an answer of its own
+        if self.arrange is None or is_listed:
             return [result if isinstance(result, HooperError) else self.wrap(result) for result in results]
         return [entry for _, entry in sorted(self.arrange(request, results), key=itemgetter(0))]
 

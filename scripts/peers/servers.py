@@ -73,13 +73,13 @@ PEERS = {
 QUIET: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
 
 
-def environment(peer: Peer, environments: Path = ENVIRONMENTS) -> Path:
+def environment(peer: Peer, environments: Path | None = None) -> Path:
     """The `bin` of the peer's environment, made where it is missing; one whose making broke off is made anew.
 
     Raises:
         SetupError: pip fails.
     """
-    folder = environments / f"{peer.name}-{peer.version}"
+    folder = (environments or ENVIRONMENTS) / f"{peer.name}-{peer.version}"
     finished = folder / "finished"
     if not finished.exists():
         print(f"installing {peer.title} into {folder}, which takes minutes", file=sys.stderr, flush=True)

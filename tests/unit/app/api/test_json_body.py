@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from app.api.json_body import MAX_DEPTH, TOO_DEEP, Bounds, JsonRoute, Shape, read_json
 from app.core.errors import InvalidInput
+from app.tasks.schemas import read_as
 from tests.support.requests import Service, check_problem
 from tests.support.tiny_model import MAX_TOKENS
 
@@ -212,10 +214,18 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         "app.api.errors.describe_validation",
         "app.api.protocols.native.describe_validation",
         "app.api.protocols.tensors.describe_validation",
-        "app.api.protocols.open_inference.wrong_field",
     ):
         module, _, name = place.rpartition(".")
         monkeypatch.setattr(place, counting(getattr(__import__(module, fromlist=[name]), name)))
+
+    def reading(kind: type[BaseModel], value: Any, place: Callable[[str], str]) -> BaseModel:
+        try:
+            kind.model_validate(value)
+        except ValidationError as error:
+            counted.num_errors += error.error_count()
+        return read_as(kind, value, place)
+
+    monkeypatch.setattr("app.api.protocols.open_inference.read_as", reading)
     return counted
 
 

@@ -240,7 +240,7 @@ def test_a_fit_may_have_options_of_its_own_which_the_script_repeats(workplace: P
 
 @pytest.mark.parametrize("key", ["seed", "max_tokens", "storage"])
 def test_what_is_settled_before_is_no_option_of_fit(key: str, workplace: Path, base_folder: Path) -> None:
-    with pytest.raises(InvalidSettings, match=f"fit takes no {key}; it takes epochs, resume, autofit, batch_size"):
+    with pytest.raises(InvalidSettings, match=f"fit takes no {key}; it takes epochs, resume, autofit, average_checkpoints"):
         new_trainer(base_folder).fit(epochs=1, **{key: 1})
 
 

@@ -109,6 +109,8 @@ def test_a_limit_under_which_golden_answers_change_is_refused(models: Path, caps
     assert read_manifest(folder).max_tokens == MAX_TOKENS
 
 
-def test_the_limit_must_be_said(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert measure(["tiny/1", "--models", str(models)]) == 2
-    assert "--max-tokens" in capsys.readouterr().err
+def test_without_a_limit_agreements_are_measured_and_the_limit_stays(models: Path) -> None:
+    assert measure(["tiny/1", "--models", str(models)]) == 0
+    after = read_manifest(models / "tiny" / "1")
+    assert after.max_tokens == MAX_TOKENS
+    assert "bf16" in after.parity
