@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import logging
 import re
@@ -220,7 +221,8 @@ def try_export(
 
     Args:
         model: a transformers model with a head, trained or not.
-        folder: where the graph is kept; None: nowhere.
+        folder: where the graph is kept; None: nowhere, and what was tried before, as every fold of a cross-validation was, is
+            not tried again.
 
     Raises:
         ExportFailed: it cannot be served, and why.
@@ -229,13 +231,42 @@ def try_export(
         rows = sample_rows(training, tokenizer, task_options)
         if folder is not None:
             return export_model(model, training.output_axis, rows, folder)
-        with tempfile.TemporaryDirectory(prefix="hooper-") as temporary:
-            return export_model(model, training.output_axis, rows, Path(temporary))
+        return _try_once(model, training.output_axis, rows)
     except HooperError:
         raise
     except Exception as error:  # whatever it is: nothing was trained yet, and a sentence says more than a traceback
         stop_if_refused(error)
         raise ExportFailed(f"{describe(model)} cannot be served: {first_line(error)}") from error
+
+
+NOTED = ("pad_token_id", PADDING_SIDE)
+"""What a trial writes into a model's configuration."""
+_TRIED: dict[str, tuple[Exported, dict[str, Any]]] = {}
+"""Trials of this process, and what they noted, by all that decides them."""
+
+
+def _try_once(model: Any, axis: Axis, rows: Sequence[Row]) -> Exported:
+    key = _identity(model, axis, rows)
+    if key not in _TRIED:
+        # whether it was tried before must not change what is drawn next
+        with tempfile.TemporaryDirectory(prefix="hooper-") as folder, torch.random.fork_rng(devices=()):
+            exported = export_model(model, axis, rows, Path(folder))
+        _TRIED[key] = exported, {name: getattr(model.config, name, None) for name in NOTED}
+    exported, noted = _TRIED[key]
+    for name, value in noted.items():
+        if value is not None:
+            setattr(model.config, name, value)
+    return exported
+
+
+def _identity(model: Any, axis: Axis, rows: Sequence[Row]) -> str:
+    """All that a trial follows from: architecture, configuration, every weight, and what is read."""
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    found = hashlib.blake2b(repr((type(model), config, axis, rows)).encode())
+    for name, weights in model.state_dict().items():
+        found.update(f"{name} {weights.dtype} {tuple(weights.shape)}".encode())
+        found.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def sample_rows(training: TrainingTask, tokenizer: Tokenizer, task_options: Mapping[str, Any]) -> list[Row]:

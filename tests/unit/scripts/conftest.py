@@ -21,6 +21,7 @@ from app.runtime import encoder_engine
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem
+from scripts.export import variants
 from scripts.export.export import export_graph
 from scripts.export.published import open_version
 from scripts.report.build import evaluate_version
@@ -98,6 +99,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(encoder_engine, "available_cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fp16_is_opened_here() -> Iterator[None]:
+    """And not in a process of its own before, which imports ONNX Runtime again: that costs more than the rest of a tiny
+    model's fp16 variant. No model here has one that ends a process; `test_variants.py` shows what becomes of such a model."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(variants, "ends_its_process", lambda file: False)
         yield
 
 

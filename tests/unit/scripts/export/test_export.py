@@ -15,13 +15,16 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from app.core.manifest import Graph, Output
 from app.core.types import Row
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from scripts.export import export as trial
-from scripts.export.export import ExportFailed, export_graph, export_model, spread
+from scripts.export.export import Exported, ExportFailed, export_graph, export_model, spread, try_export
 from scripts.export.layouts import num_positions, position_offset
 from scripts.export.torch_reference import TorchRunner
+from scripts.tasks import training_task
+from tests.support.tiny_model import tiny_tokenizer
 
 PACKED = ["Bert", "Roberta", "XLMRoberta", "Electra", "DistilBert", "Albert", "MPNet"]
 PADDED = ["GPT2", "Bart"]
@@ -289,6 +292,35 @@ def test_a_trial_leaves_a_model_in_training_as_it_was(tiny_model: Any, rows: lis
     export_model(model, "row", rows, tmp_path)
     assert model.training
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
+
+
+def test_the_same_model_is_tried_once_and_another_weight_makes_it_another(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph(
+        file="a.onnx", layout="packed", inputs=("input_ids",), outputs=(Output(name="logits", axis="row"),), storage="fp32"
+    )
+    tried: list[Any] = []
+
+    def exporting(model: Any, axis: str, rows: list[Row], folder: Path) -> Exported:
+        tried.append(model)
+        model.config.pad_token_id = 7
+        torch.rand(5)
+        return Exported(folder / "a.onnx", graph)
+
+    def try_out(model: Any) -> float:
+        torch.manual_seed(4)
+        found = try_export(model, training_task("text-classification"), tiny_tokenizer(), {"labels": ["a", "b", "c"]})
+        assert (found.graph, model.config.pad_token_id) == (graph, 7)
+        return float(torch.rand(1))
+
+    monkeypatch.setattr(trial, "export_model", exporting)
+    monkeypatch.setattr(trial, "_TRIED", {})
+    first, same, other, wider = tiny_model("GPT2"), tiny_model("GPT2"), tiny_model("GPT2"), tiny_model("GPT2", num_labels=4)
+    with torch.no_grad():
+        other.transformer.h[1].mlp.c_fc.weight[3, 2] += 1e-6
+    assert len({try_out(model) for model in (first, same, other, wider)}) == 1
+    assert tried == [first, other, wider]
 
 
 def test_a_model_that_makes_its_own_token_types_is_given_none(tiny_model: Any, tmp_path: Path) -> None:
