@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -109,3 +110,18 @@ def add_error_handlers(app: FastAPI) -> None:
             return error_response(request.scope, InvalidInput("the body is not valid JSON in UTF-8"))
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
         return plain_error_response(request.scope, error.status_code, kind, str(error.detail), error.headers)
+
+
+@contextmanager
+def fields_named(place: Callable[[str], str]) -> Iterator[None]:
+    """Errors name fields as the caller does.
+
+    Args:
+        place: from a field as the task calls it to how the caller does; what it does not know stays as it is.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        if error.field is None or (field := place(error.field)) == error.field:
+            raise
+        raise InvalidInput(error.reason, field) from None

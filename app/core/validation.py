@@ -13,6 +13,7 @@ _PLAIN = {
     "extra_forbidden": "is not a field that is known here",
     "missing": "is required",
     "too_short": "must not be empty",
+    "string_unicode": "contains a lone surrogate, which is not valid Unicode",
 }
 MAX_NAMED, MAX_NAME = 3, 40
 """Unknown fields that are named where a required one is missing, and characters of each."""
@@ -34,6 +35,8 @@ def wrong_field(errors: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     found = [error for error in branch_errors if _field(error) == field]
     messages = dict.fromkeys(_reworded(error) for error in found)
     message = " or ".join(messages).replace(" or should be ", " or ")
+    if found[0]["type"] == "literal_error" and any(_field(error) == (*field, "bool") for error in errors):
+        message = message.replace("should be ", "should be true, false or ")
     # of one branch of a union what another one does not know says nothing
     parents = {tuple(error["loc"][:-1]) for error in found if error["type"] == "missing"}
     if parents:
@@ -67,7 +70,7 @@ def _instead(errors: Sequence[Mapping[str, Any]], parents: Set[tuple[Any, ...]])
 def _reworded(error: Mapping[str, Any]) -> str:
     if error["type"] in _PLAIN:
         return _PLAIN[error["type"]]
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ").replace(" after validation, not", ", not")
     return message[:1].lower() + message[1:]
 
 

@@ -16,6 +16,8 @@ from app.core.errors import EngineFailed, InvalidInput
 from app.core.sequences import SamplingParams, TokenFilter
 from app.core.types import Array, Ints
 
+SMALLEST = 1e-6
+"""Temperatures and penalties below it count as it: in fp32 the scores would be divided to infinity."""
 NOT_FINITE = "the model gave no finite numbers for this input"
 
 
@@ -75,8 +77,8 @@ class LogitsProcessor:
 
 
 def _penalize(token_ids: Ints, scores: Array, penalty: float) -> None:
-    of_written = scores[token_ids]
-    scores[token_ids] = np.where(of_written < 0, of_written * np.float32(penalty), of_written / np.float32(penalty))
+    of_written, factor = scores[token_ids], np.float32(max(penalty, SMALLEST))
+    scores[token_ids] = np.where(of_written < 0, of_written * factor, of_written / factor)
 
 
 def _repeating(token_ids: Ints, size: int) -> Ints:
@@ -106,7 +108,7 @@ def _force(scores: Array, token_id: int) -> None:
 
 def warped(scores: Array, sampling: SamplingParams) -> Array:
     """The scores that are drawn from, (vocabulary,): by temperature, and -inf for what top-k, top-p and min-p leave out."""
-    scores = scores / np.float32(sampling.temperature)
+    scores = scores / np.float32(max(sampling.temperature, SMALLEST))
     if 0 < sampling.top_k < len(scores):
         smallest = np.partition(scores, -sampling.top_k)[-sampling.top_k]
         scores[scores < smallest] = -np.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -23,6 +24,8 @@ LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 SAMPLING = ("temperature", "top_k", "top_p")
 FORMS = ("schema", "regex")
 """What the native routes call what text-generation-inference calls `grammar`."""
+NAMED = frozenset({"inputs", "model", "parameters", "stream", "text_input"})
+"""Fields that protocols name by themselves."""
 NOT_HERE = (
     "adapter_id", "best_of", "decoder_input_details", "frequency_penalty", "return_full_text", "top_n_tokens",
     "truncate", "typical_p", "watermark",
@@ -204,6 +207,17 @@ def sent_name(field: str, parameters: Mapping[str, Any]) -> str:
     return next((name for name in lengths if parameters.get(name) is not None), field)
 
 
+def option_name(field: str, parameters: Mapping[str, Any], place: Callable[[str], str]) -> str:
+    """How the caller names what a task calls a field in an error: an option by its parameter, what is named already as it is.
+
+    Args:
+        field: as the task calls it.
+        parameters: that were sent.
+        place: from a parameter's name to where it stands.
+    """
+    return field if field.partition(".")[0] in NAMED else place(sent_name(field, parameters))
+
+
 def read_options(
     options: Callable[[Mapping[str, Any]], Any],
     parameters: Mapping[str, Any],
@@ -221,6 +235,9 @@ def read_options(
     Raises:
         InvalidInput: one of them is wrong.
     """
+    for name in ("inputs", "model"):
+        if name in parameters:
+            raise InvalidInput("is no parameter; it stands beside them", place(name))
     try:
         return options({"inputs": "a", **native_values(parameters), **own})
     except ValidationError as error:
@@ -251,22 +268,31 @@ def codec(
         item, others: of the codec.
     """
 
-    def read(given: Any) -> Any:
+    renamed: Mapping[str, str] = others.get("renamed", {})
+
+    def parts(given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         outer = {name: value for name in beside if (value := getattr(given, name)) is not None}
-        inner = getattr(given, GENERATE_PARAMETERS) or {}
-        prefix = f"parameters.{GENERATE_PARAMETERS}."
-        return read_options(
-            options,
-            {**inner, **outer},
-            own(given),
-            lambda field: f"parameters.{field}" if field.partition(".")[0] in outer else prefix + field,
-        )
+        return outer, getattr(given, GENERATE_PARAMETERS) or {}
+
+    def place(outer: Mapping[str, Any], field: str) -> str:
+        return f"parameters.{field}" if field.partition(".")[0] in outer else f"parameters.{GENERATE_PARAMETERS}.{field}"
+
+    def read(given: Any) -> Any:
+        outer, inner = parts(given)
+        return read_options(options, {**inner, **outer}, own(given), partial(place, outer))
+
+    def option_place(given: Any, field: str) -> str:
+        outer, inner = parts(given)
+        if (name := renamed.get(field, field)) in parameters and name not in beside:
+            return f"parameters.{name}"
+        return option_name(field, {**inner, **outer}, partial(place, outer))
 
     return HuggingFaceCodec(
         wanted="a text",
         item=item,
         parameters={**common_parameters(family), **parameters},
         options=read,
+        option_place=option_place,
         unused=frozenset({"clean_up_tokenization_spaces"}),
         **others,
     )

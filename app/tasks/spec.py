@@ -110,6 +110,8 @@ class HuggingFaceCodec:
     """Of a route that is not the task's own: the parameter by which a request is known to be for it."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Fields of that route's request to the parameters that are called otherwise."""
+    option_place: Callable[[Any, str], str] = lambda parameters, field: field
+    """From the parameters and a field that the task names in an error of its options to how the caller names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

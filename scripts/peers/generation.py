@@ -1,6 +1,7 @@
 """Models that write beside CTranslate2 and `generate` of transformers, on the same random weights, asked by turns.
 
     python -m scripts.peers.generation --output docs/measurements/generation.json
+    python -m scripts.peers.generation --shapes tiny --turns 1 --seconds 1 --callers 4    whether all of it works
 
 Weights are random, in the shapes of t5-small, bart-base, opus-mt and a translator of 3 layers of 256. The engines write
 greedily, as many tokens for every text, with all cores. Over HTTP, callers ask one text after the other, each with a length of
@@ -21,6 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -35,14 +37,22 @@ from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.runtime.providers import PrecisionChoice, available_cores
 from scripts.bench.generation import open_writer
-from scripts.bench.report import describe_machine, markdown_table, measurement_parser, run_measurement
+from scripts.bench.report import (
+    describe_machine,
+    markdown_table,
+    measurement_parser,
+    run_measurement,
+    write_between_marks,
+)
 from scripts.bench.service import Address, StartedService, run_program, start_service
-from scripts.peers.random_writers import SHAPES, UNUSED, WriterShape, make_writer
+from scripts.peers.random_writers import SHAPES, TINY, UNUSED, WriterShape, make_writer
 from scripts.peers.servers import ENVIRONMENTS, Peer, environment, start_peer
 
 MODELS = ENVIRONMENTS / "random-writers"
 SERVED = "opus-mt"
-"""The shape that is asked over HTTP."""
+"""The shape that is asked over HTTP, where it is one of those that are measured; else the last of them is."""
+QUICK: Mapping[str, Any] = {"shapes": ["t5-small", "small-mt", SERVED], "turns": 3, "seconds": 6.0, "classified": 10}
+"""What `--quick` stands for."""
 CLASSIFIER = Path("models/sentiment")
 SERVER_FILE = Path(__file__).with_name("ctranslate2_server.py")
 CT2 = Peer(
@@ -187,8 +197,8 @@ Ask = Callable[[httpx.AsyncClient, int, str, int], Any]
 """From a client, the caller's number, a text and its new tokens to seconds to its first token, or None where it cannot tell."""
 
 
-async def ask_hooper(client: httpx.AsyncClient, caller: int, text: str, num_new: int) -> float | None:
-    body = {"model": SERVED, "inputs": text, "max_new_tokens": num_new, "num_beams": 1, "temperature": 0}
+async def ask_hooper(client: httpx.AsyncClient, caller: int, text: str, num_new: int, model: str = SERVED) -> float | None:
+    body = {"model": model, "inputs": text, "max_new_tokens": num_new, "num_beams": 1, "temperature": 0}
     if caller >= STREAMING:
         (await client.post(WRITE, json=body)).raise_for_status()
         return None
@@ -234,13 +244,13 @@ async def callers(address: Address, ask: Ask, num_callers: int, seconds: float, 
     return Asked(written / (time.perf_counter() - began), firsts, answers)
 
 
-async def classify_beside(address: Address, num_beside: int, count: int) -> float:
+async def classify_beside(address: Address, ask: Ask, num_beside: int, count: int) -> float:
     """Median seconds of a classified text while so many texts are written."""
     async with httpx.AsyncClient(base_url=address.url, timeout=300, limits=httpx.Limits(max_connections=None)) as client:
 
         async def write() -> None:
             while True:
-                await ask_hooper(client, STREAMING, "w11 w12 w13 w14 w15", LENGTHS[1])
+                await ask(client, STREAMING, "w11 w12 w13 w14 w15", LENGTHS[1])
 
         writing = [asyncio.create_task(write()) for _ in range(num_beside)]
         await asyncio.sleep(1.0 if num_beside else 0.0)
@@ -268,24 +278,30 @@ def served(checkpoint: Path) -> Iterator[StartedService]:
 
 def measure_service(options: argparse.Namespace) -> dict[str, Any]:
     """Both services under the same callers, by turns; and a classifier beside what Hooper writes."""
-    checkpoint = make_writer(SERVED, SHAPES[SERVED], MODELS / SERVED)
+    name = SERVED if SERVED in options.shapes else options.shapes[-1]
+    checkpoint, write = make_writer(name, SHAPES[name], MODELS / name), partial(ask_hooper, model=name)
     seen: dict[str, list[Asked]] = defaultdict(list)
     with ExitStack() as stack:
         peer = stack.enter_context(start_peer(CT2, environment(CT2), converted(checkpoint)))
         hooper = stack.enter_context(served(checkpoint))
         services: dict[str, tuple[Address, Ask]] = {
-            "Hooper int8": (hooper.address, ask_hooper),
+            "Hooper int8": (hooper.address, write),
             "CTranslate2 int8 behind FastAPI": (peer.address, ask_ctranslate2),
         }
         for turn in range(options.turns):
-            for name in turned(list(services), turn):
-                address, ask = services[name]
-                seen[name].append(asyncio.run(callers(address, ask, options.callers, options.seconds, turn)))
-        alone = [asyncio.run(classify_beside(hooper.address, 0, options.classified)) for _ in range(options.turns)]
-        beside = [asyncio.run(classify_beside(hooper.address, NUM_BESIDE, options.classified)) for _ in range(options.turns)]
+            for service in turned(list(services), turn):
+                address, ask = services[service]
+                seen[service].append(asyncio.run(callers(address, ask, options.callers, options.seconds, turn)))
+        classified: dict[int, list[float]] = {0: [], NUM_BESIDE: []}
+        for _ in range(options.turns):
+            for num_beside, medians in classified.items():
+                medians.append(asyncio.run(classify_beside(hooper.address, write, num_beside, options.classified)))
+    alone, beside = map(median, classified.values())
     return {
-        "callers": [{"service": name, **_over_http(turns)} for name, turns in seen.items()],
-        "classified_ms": {"alone": _milliseconds(alone), f"beside {NUM_BESIDE} texts": _milliseconds(beside)},
+        "served": name,
+        "callers": [{"service": service, **_over_http(turns)} for service, turns in seen.items()],
+        "classified_ms": {"alone": _milliseconds([alone]), f"beside {NUM_BESIDE} texts": _milliseconds([beside])},
+        "classified_ratio": round(beside / alone, 2),
     }
 
 
@@ -336,11 +352,11 @@ def page(report: Mapping[str, Any]) -> str:
     if http:
         classified = ", ".join(f"{where} {taken} ms" for where, taken in http["classified_ms"].items())
         parts += [
-            f"{SERVED} over HTTP, texts of {LENGTHS[0]} to {LENGTHS[1]} tokens. {WHOSE_FIRST}",
+            f"{http['served']} over HTTP, texts of {LENGTHS[0]} to {LENGTHS[1]} tokens. {WHOSE_FIRST}",
             _table(http["callers"]),
-            f"A text classified by the same service (median): {classified}.",
+            f"A text classified by the same service (median): {classified}, {http['classified_ratio']} times as long.",
         ]
-    return "# Models that write, beside others\n\n" + "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -348,18 +364,26 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
+    if options.quick:
+        options = argparse.Namespace(**{**vars(options), **QUICK})
     engines = [row for name in options.shapes for row in measure_engines(name, options)]
     report = {"new_tokens": options.new_tokens, "turns": options.turns, "engines": engines, "ratios": ratios(engines)}
     if not options.no_service:
         report["http"] = measure_service(options)
-    if options.output is not None:
-        options.output.with_suffix(".md").write_text(page(report), encoding="utf-8")
+    if options.page is not None:
+        write_between_marks(options.page, page(report))
     return report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.peers.generation", __doc__)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="of the random weights (all)")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        default=[name for name in SHAPES if name != TINY],
+        help=f"of the random weights (all but {TINY})",
+    )
     parser.add_argument("--sequences", type=int, nargs="+", default=[1, 16], metavar="N", help="written together (1 16)")
     parser.add_argument("--source-tokens", type=int, default=40, metavar="N", help="of each source (40)")
     parser.add_argument("--new-tokens", type=int, default=32, metavar="N", help="of each text (32)")
@@ -367,6 +391,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--callers", type=int, default=32, metavar="N", help="over HTTP at the same time (32)")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="that each service is asked in a turn (10)")
     parser.add_argument("--classified", type=int, default=20, metavar="N", help="texts classified in a turn (20)")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK['turns']} turns of {', '.join(QUICK['shapes'])}: at most ten minutes"
+    )
+    parser.add_argument("--page", type=Path, metavar="FILE.md", help="put tables between the marks of this page")
     parser.add_argument("--no-service", action="store_true", help="engines alone")
     return run_measurement(parser, measure, arguments)
 

@@ -81,11 +81,18 @@ def _small_marian(vocab_size: int) -> Any:
     return _marian(vocab_size, layers=3, size=256, inner=768, heads=4)
 
 
+def _tiny_marian(vocab_size: int) -> Any:
+    return _marian(vocab_size, layers=1, size=32, inner=64, heads=2)
+
+
+TINY = "tiny"
+"""The shape that only shows that all of a measurement works."""
 SHAPES = {
     "t5-small": WriterShape(32_128, 512, {0: "<pad>", 1: "</s>", 2: "<unk>"}, _t5),
     "bart-base": WriterShape(50_265, 512, {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>"}, _bart),
     "small-mt": WriterShape(8_000, 512, {0: "</s>", 1: "<unk>", 7_999: "<pad>"}, _small_marian),
     "opus-mt": WriterShape(58_101, 512, {0: "</s>", 1: "<unk>", 58_100: "<pad>"}, _marian),
+    TINY: WriterShape(1_100, 512, {0: "</s>", 1: "<unk>", 1_099: "<pad>"}, _tiny_marian),
 }
 
 

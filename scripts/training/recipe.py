@@ -45,7 +45,7 @@ FROM_NOTHING: Mapping[str, Any] = {
 """Defaults where nothing was learnt before."""
 WRITING = (
     "source_column", "target_column", "source_language", "target_language", "source_prefix", "batch_tokens",
-    "max_target_tokens", "new_layers", "new_width", "new_inner", "new_heads", "new_vocabulary",
+    "max_source_tokens", "max_target_tokens", "new_layers", "new_width", "new_inner", "new_heads", "new_vocabulary",
 )  # fmt: skip
 """Keys that are for models that write."""
 
@@ -168,6 +168,9 @@ class Recipe:
     attention_dropout: float = option(0.0, "dropout of attention weights; 0 trains twice as fast on a CPU")
     label_smoothing: float = option(0.0, "share of each label's weight spread over the others")
     max_tokens: int = option(0, "longest input in tokens; 0: what the base model reads, at most 512")
+    max_source_tokens: int = option(
+        0, "longest source in tokens where texts are written: longer ones are cut in training alone; 0: what the model reads"
+    )
     max_target_tokens: int = option(
         0, "longest target in tokens where texts are written: longer ones are cut in training; 0: what the base model writes"
     )
@@ -326,6 +329,7 @@ def _check_ranges(recipe: Recipe) -> None:
         ("epochs must not be negative", recipe.epochs >= 0),
         ("batch_size must not be negative", recipe.batch_size >= 0),
         ("batch_tokens must be 0 or at least 64", recipe.batch_tokens == 0 or recipe.batch_tokens >= 64),
+        ("max_source_tokens must be 0 or at least 8", recipe.max_source_tokens == 0 or recipe.max_source_tokens >= 8),
         ("max_target_tokens must be 0 or at least 4", recipe.max_target_tokens == 0 or recipe.max_target_tokens >= 4),
         ("learning_rate must be above 0", recipe.learning_rate > 0),
         ("max_tokens must be 0 or at least 8", recipe.max_tokens == 0 or recipe.max_tokens >= 8),

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, create_model
 
 from app.api.context import ContextDep, PredictContext, no_codec
 from app.api.error_formats import HUGGING_FACE
+from app.api.errors import fields_named
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.text_generation import tgi_stream
@@ -203,6 +204,14 @@ def _streamed(
     return item, parse_options(spec, codec, given)
 
 
+def _option_place(
+    request: Any, codecs: Sequence[HuggingFaceCodec], parameters: Callable[[], Any], deployment: Deployment
+) -> Callable[[str], str]:
+    """How the caller of `_streamed` names an option that the model refuses."""
+    given = _all_parameters(request, request.parameters or parameters(), codecs)
+    return partial(_codec_of(deployment.spec).option_place, given)
+
+
 async def _answered(
     context: PredictContext, deployment: Deployment, usual: HuggingFaceCodec, request: Any, given: Any
 ) -> tuple[HuggingFaceCodec, list[Any]]:
@@ -212,10 +221,11 @@ async def _answered(
     codec = own.hugging_face if own is not None and own.hugging_face is not None else usual
     items, options = parse_items(spec, codec, request), parse_options(spec, codec, given)
     place = partial(place_of, request, codec, own is not None)
-    if own is None:
-        results = await context.results(deployment, items, options, place, ADVICE)
-    else:
-        results = await context.route_results(deployment, own, route_request(own, items, options), place, ADVICE)
+    with fields_named(partial(codec.option_place, given)):
+        if own is None:
+            results = await context.results(deployment, items, options, place, ADVICE)
+        else:
+            results = await context.route_results(deployment, own, route_request(own, items, options), place, ADVICE)
     return codec, [codec.answer(result) for result in results]
 
 
@@ -247,7 +257,8 @@ def router(tasks: Tasks) -> APIRouter:
         user_agent: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Any:
         if request.stream:
-            return await tgi_stream(context, (), name, partial(_streamed, request, codecs, parameters))
+            prepare = partial(_streamed, request, codecs, parameters)
+            return await tgi_stream(context, (), name, prepare, partial(_option_place, request, codecs, parameters))
         with context.lease((), name) as deployment:
             usual = _codec_of(deployment.spec)
             given = _all_parameters(request, request.parameters or parameters(), codecs)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from app.api.context import ContextDep, PredictContext, StateDep, no_codec
 from app.api.error_formats import OPEN_INFERENCE
+from app.api.errors import fields_named
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
 from app.api.protocols.open_inference_schemas import (
     EXTENSIONS,
@@ -102,6 +103,11 @@ def parse_request(
 def field_path(number: int, field: str) -> str:
     """How the caller names an element of an input."""
     return f"inputs.{field}.{number}"
+
+
+def option_path(field: str) -> str:
+    """How the caller names an option that the model refuses; what is named already stays."""
+    return field if field.partition(".")[0] in ("inputs", "outputs", "parameters") else f"parameters.{field}"
 
 
 def tensors(codec: OpenInferenceCodec, outputs: Mapping[str, Datatype], results: Sequence[Result]) -> dict[str, Tensor]:
@@ -270,10 +276,11 @@ async def _infer(name: str, body: bytes, json_length: int | None, context: Predi
         types = codec.outputs_of(manifest.task_options)
         inference = parse_request(deployment.spec, codec, list(types), request, tail)
         options, timeout_s = inference.options, inference.timeout_s
-        if own is None:
-            results = await context.results(deployment, inference.items, options, field_path, ADVICE, timeout_s)
-        else:
-            results = await context.route_results(deployment, own, options, field_path, ADVICE, timeout_s)
+        with fields_named(option_path):
+            if own is None:
+                results = await context.results(deployment, inference.items, options, field_path, ADVICE, timeout_s)
+            else:
+                results = await context.route_results(deployment, own, options, field_path, ADVICE, timeout_s)
         outputs = tensors(codec, types, results)
     answer = InferResponse(
         model_name=manifest.name,

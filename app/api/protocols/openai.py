@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 
 from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPENAI
+from app.api.errors import fields_named
 from app.api.events import EVENT_STREAM, EventStream, event, merged
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import openapi_responses
@@ -67,7 +69,7 @@ def _add_writing(routes: APIRouter, tasks: Sequence[str], codec: WritingCodec) -
         if request.stream:
             events = _events(context, tasks, request)
             return await EventStream.begun(events, context.headers, render_error=lambda response: event(bytes(response.body)))
-        with context.lease(tasks, request.model) as deployment, _named_by(request):
+        with context.lease(tasks, request.model) as deployment, fields_named(partial(request.place, 0)):
             items, options = await _prepared(request, deployment)
             results = await context.results(deployment, items, options, request.place, "")
             return request.shaped(results, _name(deployment.manifest))
@@ -91,7 +93,7 @@ async def _events(context: PredictContext, tasks: Sequence[str], request: Writin
     Raises:
         HooperError: there is no answer.
     """
-    with context.lease(tasks, request.model) as deployment, _named_by(request):
+    with context.lease(tasks, request.model) as deployment, fields_named(partial(request.place, 0)):
         items, options = await _prepared(request, deployment)
         told = request.pieces(deployment.task, _name(deployment.manifest))
         results: dict[int, Result] = {}
@@ -120,17 +122,6 @@ def _event(part: Any) -> bytes:
 
 async def _prepared(request: WritingBody, deployment: Deployment) -> tuple[Sequence[Any], Any]:
     return await asyncio.to_thread(request.prepared, deployment.task)
-
-
-@contextmanager
-def _named_by(request: WritingBody) -> Iterator[None]:
-    """Errors name fields as the caller does."""
-    try:
-        yield
-    except InvalidInput as error:
-        if error.field is None or (place := request.place(0, error.field)) == error.field:
-            raise
-        raise InvalidInput(error.reason, place) from None
 
 
 def _name(manifest: Manifest) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from app.api.context import ContextDep, PredictContext
 from app.api.error_formats import OPEN_INFERENCE, TGI
+from app.api.errors import fields_named
 from app.api.events import EVENT_STREAM, EventStream, event
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
@@ -26,7 +27,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.serving.deployment import Deployment
 from app.tasks.base import Result, StreamedText
 from app.tasks.generation import GeneratedText
-from app.tasks.hub_generation import TgiDetails, read_options
+from app.tasks.hub_generation import TgiDetails, option_name, read_options
 from app.tasks.registry import Tasks
 from app.tasks.schemas import Request, with_examples
 
@@ -41,6 +42,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}}
 }
 Parameters = Mapping[str, Any]
+NO_NAMES: Mapping[str, str] = {}
 
 
 class TgiRequest(Request):
@@ -97,11 +99,13 @@ class TritonAnswer(BaseModel):
 
 Prepare = Callable[[Deployment], tuple[Any, Any]]
 """From a deployment to the item and the options that its task is asked with."""
+OptionPlace = Callable[[Deployment], Callable[[str], str]]
+"""From a deployment to how the caller names what it calls a field."""
 Shape = Callable[[Deployment, int, str, GeneratedText | None], Any]
 """From a deployment, the number of a piece, from 1, its text, and with the last one the answer, to what is told."""
 
 
-def native(text: str, parameters: Parameters | None, field: str, renamed: Mapping[str, str] = {}) -> Prepare:
+def native(text: str, parameters: Parameters | None, field: str, renamed: Mapping[str, str] = NO_NAMES) -> Prepare:
     """Asks a task as its native route does.
 
     Args:
@@ -124,15 +128,27 @@ def native(text: str, parameters: Parameters | None, field: str, renamed: Mappin
             request = own.route.request.model_validate(values)
             return request, own.options(request)
 
-        request, options = read_options(asked, sent, {"inputs": text}, "parameters.{}".format)
+        request, options = read_options(asked, sent, {"inputs": text}, partial(_parameter, parameters, renamed))
         (item,) = own.items_of(request, deployment.manifest.task_options)
         return item, options
 
     return prepare
 
 
+def option_place(parameters: Parameters | None, renamed: Mapping[str, str] = NO_NAMES) -> OptionPlace:
+    """Of the parameters of `native`."""
+    sent = {renamed.get(name, name): value for name, value in (parameters or {}).items()}
+    return lambda deployment: lambda field: option_name(field, sent, partial(_parameter, parameters, renamed))
+
+
+def _parameter(parameters: Parameters | None, renamed: Mapping[str, str], field: str) -> str:
+    """How the caller names a parameter."""
+    own = (name for name, native_name in renamed.items() if native_name == field and name in (parameters or {}))
+    return f"parameters.{next(own, field)}"
+
+
 async def written(
-    context: PredictContext, tasks: Sequence[str], model: str | None, prepare: Prepare, field: str
+    context: PredictContext, tasks: Sequence[str], model: str | None, prepare: Prepare, field: str, option: OptionPlace
 ) -> tuple[Deployment, GeneratedText]:
     """The answer to one text, and who gave it.
 
@@ -141,18 +157,25 @@ async def written(
         tasks, model: see `PredictContext.lease`.
         prepare: what the task is asked.
         field: how the caller names the text.
+        option: how it names an option that the model refuses.
 
     Raises:
         HooperError: there is none.
     """
-    with context.lease(tasks, model) as deployment:
+    with context.lease(tasks, model) as deployment, fields_named(option(deployment)):
         item, options = prepare(deployment)
         (result,) = await context.results(deployment, [item], options, lambda number, inner: field, ADVICE)
         return deployment, result.answer
 
 
 async def events(
-    context: PredictContext, tasks: Sequence[str], model: str | None, prepare: Prepare, field: str, shape: Shape
+    context: PredictContext,
+    tasks: Sequence[str],
+    model: str | None,
+    prepare: Prepare,
+    field: str,
+    shape: Shape,
+    option: OptionPlace,
 ) -> AsyncGenerator[bytes]:
     """The same as events: one for each piece as it is written, and one that ends them. Arguments as of `written`.
 
@@ -160,7 +183,7 @@ async def events(
         HooperError: there is no answer.
     """
     number = 0
-    with context.lease(tasks, model) as deployment:
+    with context.lease(tasks, model) as deployment, fields_named(option(deployment)):
         item, options = prepare(deployment)
         async with aclosing(context.pieces(deployment, item, options)) as pieces:
             async for piece in pieces:
@@ -200,11 +223,12 @@ def tgi_token(deployment: Deployment, number: int, text: str, answer: GeneratedT
     }
 
 
-async def tgi_stream(context: PredictContext, tasks: Sequence[str], model: str | None, prepare: Prepare) -> EventStream:
+async def tgi_stream(
+    context: PredictContext, tasks: Sequence[str], model: str | None, prepare: Prepare, option: OptionPlace
+) -> EventStream:
     """An answer in text-generation-inference's events."""
-    return await EventStream.begun(
-        events(context, tasks, model, prepare, "inputs", tgi_token), context.headers, render_error=_tgi_error
-    )
+    told = events(context, tasks, model, prepare, "inputs", tgi_token, option)
+    return await EventStream.begun(told, context.headers, render_error=_tgi_error)
 
 
 def _tgi_error(response: Response) -> bytes:
@@ -228,7 +252,8 @@ def _add_tgi(routes: APIRouter, tasks: Sequence[str]) -> None:
     @routes.post("/generate", name="tgi_generate", summary="Write a text", responses=errors, tags=[TGI_TAG])
     async def generate(request: TgiRequest, context: ContextDep) -> TgiAnswer:
         """What the default model of `/v1/generate` writes, in text-generation-inference's shape."""
-        _, answer = await written(context, tasks, None, native(request.inputs, request.parameters, "inputs"), "inputs")
+        prepare, option = native(request.inputs, request.parameters, "inputs"), option_place(request.parameters)
+        _, answer = await written(context, tasks, None, prepare, "inputs", option)
         details = TgiDetails.of(answer) if (request.parameters or {}).get("details") else None
         return TgiAnswer(generated_text=answer.text, details=details)
 
@@ -242,7 +267,8 @@ def _add_tgi(routes: APIRouter, tasks: Sequence[str]) -> None:
     )
     async def generate_stream(request: TgiRequest, context: ContextDep) -> Response:
         """The same as server-sent events while it is written. Of single tokens neither number nor probability is told."""
-        return await tgi_stream(context, tasks, None, native(request.inputs, request.parameters, "inputs"))
+        prepare = native(request.inputs, request.parameters, "inputs")
+        return await tgi_stream(context, tasks, None, prepare, option_place(request.parameters))
 
 
 def _add_triton(routes: APIRouter, models: Sequence[str]) -> None:
@@ -254,7 +280,8 @@ def _add_triton(routes: APIRouter, models: Sequence[str]) -> None:
     async def generate(name: Name, request: Any, context: ContextDep) -> TritonAnswer:
         """What the model writes from a text, as Triton's generate extension tells it."""
         prepare = native(request.text_input, request.parameters, "text_input", TRITON_NAMES)
-        deployment, answer = await written(context, (), name, prepare, "text_input")
+        option = option_place(request.parameters, TRITON_NAMES)
+        deployment, answer = await written(context, (), name, prepare, "text_input", option)
         return _triton(deployment, answer.text, request, answer)
 
     async def generate_version(name: Name, version: Version, request: Any, context: ContextDep) -> TritonAnswer:
@@ -264,7 +291,8 @@ def _add_triton(routes: APIRouter, models: Sequence[str]) -> None:
     async def generate_stream(name: Name, request: Any, context: ContextDep) -> Response:
         """The same as server-sent events while it is written."""
         prepare = native(request.text_input, request.parameters, "text_input", TRITON_NAMES)
-        found = events(context, (), name, prepare, "text_input", partial(_triton_piece, request))
+        option = option_place(request.parameters, TRITON_NAMES)
+        found = events(context, (), name, prepare, "text_input", partial(_triton_piece, request), option)
         return await EventStream.begun(found, context.headers, render_error=lambda response: event(bytes(response.body)))
 
     async def generate_stream_version(name: Name, version: Version, request: Any, context: ContextDep) -> Response:

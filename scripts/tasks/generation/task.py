@@ -149,11 +149,11 @@ class GenerationTraining(TrainingTask):
     def training_rows(
         self, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> list[TrainingRow]:
-        """One row for each pair. A pair whose source is longer than the model reads at once is left out where the service would
-        read it in pieces, and cut where it would cut it."""
+        """One row for each pair. A pair whose source is longer than the model, or its training, reads at once is left out where
+        the service would read it in pieces, and cut where it would cut it."""
         if not isinstance(tokenizer, PairTokenizer):
             raise TypeError(f"pairs are read by a PairTokenizer, not by a {type(tokenizer).__name__}")
-        task = self.serving_task(tokenizer, self.training_options(task_options))
+        task = self.serving_task(tokenizer.for_training(), self.training_options(task_options))
         encoded = encode_all(task, self.reading_options(), [example.item for example in examples])
         labels = tokenizer.labels([str(example.target) for example in examples], self.first_labels(task, task_options))
         pairs = zip(encoded, labels, strict=True)

@@ -167,6 +167,8 @@ def make_tokenizer(recipe: Recipe, model: Any, start: Start, definition: str) ->
     original = start.writer.original if start.writer else None
     if not model.config.is_encoder_decoder:
         limit = min(num_causal_positions(model.config), start.max_tokens, SERVED)
+        if recipe.max_source_tokens:
+            raise InvalidSettings("max_source_tokens is for models with an encoder; of one that continues texts say max_tokens")
         max_tokens = choose_max_tokens(recipe, limit, DEFAULT_CONTEXT)
         decoder = decoder_of(model, original, max_tokens)
         return PairTokenizer(definition, max_tokens, decoder, "", recipe.max_target_tokens)
@@ -180,7 +182,8 @@ def make_tokenizer(recipe: Recipe, model: Any, start: Start, definition: str) ->
     writer = start.writer
     known = (writer.num_known, writer.original.unk_token_id) if writer and writer.num_known else None
     target = writer.target if writer else ""
-    return PairTokenizer(definition, choose_max_tokens(recipe, limit), decoder, target, recipe.max_target_tokens, known)
+    lengths = {"max_target_tokens": recipe.max_target_tokens, "max_source_tokens": recipe.max_source_tokens}
+    return PairTokenizer(definition, choose_max_tokens(recipe, limit), decoder, target, known=known, **lengths)
 
 
 def decoder_of(model: Any, original: Any = None, max_length: int = 0) -> Decoder:

@@ -25,6 +25,7 @@ class PairTokenizer(Tokenizer):
         target: str = "",
         max_target_tokens: int = 0,
         known: Known = None,
+        max_source_tokens: int = 0,
     ) -> None:
         """
         Args:
@@ -34,11 +35,20 @@ class PairTokenizer(Tokenizer):
             target: definition of the targets' tokenizer; empty: the same.
             max_target_tokens: of a target in training; 0: what the decoder can write.
             known: tokens that the model has, and the one that all others are read as; None: it has all.
+            max_source_tokens: of a source in training; 0: as many as ever.
         """
         super().__init__(definition, max_tokens)
         self.decoder, self.target_definition, self.known = decoder, target, known
+        self.max_source_tokens = max_source_tokens
         room = decoder.max_length - 1
         self.max_target_tokens = min(room, max_target_tokens) if max_target_tokens else room
+
+    def for_training(self) -> PairTokenizer:
+        """The same, for sources as long as training reads them."""
+        if not self.max_source_tokens:
+            return self
+        limit = min(self.max_tokens, self.max_source_tokens)
+        return PairTokenizer(self.definition, limit, self.decoder, self.target_definition, self.max_target_tokens, self.known)
 
     @property
     def target(self) -> Tokenizer | None:

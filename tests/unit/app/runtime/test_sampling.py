@@ -128,6 +128,18 @@ def test_tokens_are_drawn_by_their_probabilities() -> None:
     np.testing.assert_allclose(shares, softmax(scores), atol=0.03)
 
 
+@pytest.mark.parametrize("temperature", [1e-9, 1e-300])
+def test_next_to_no_temperature_draws_the_likeliest(temperature: float) -> None:
+    drawn = sampler(temperature=temperature, top_p=0.9, min_p=0.1)
+    assert drawn.write(LOGITS * np.float32(50)).token_ids == [1]
+
+
+def test_next_to_no_penalty_leaves_numbers() -> None:
+    scores = np.array([0.0, 2.0, -1.0], np.float32)
+    LogitsProcessor(SamplingParams(9, repetition_penalty=1e-300), 0)(np.array([0, 1, 2]), scores)
+    assert np.isfinite(scores).all()
+
+
 def test_the_same_seed_and_step_draw_the_same_and_others_do_not() -> None:
     flat = np.zeros(1000, np.float32)
     drawn = {(seed, step): draw(flat, seed, step) for seed in range(10) for step in range(10)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,12 +43,13 @@ def test_the_page_has_every_figure() -> None:
         {"model": "m", "sequences": 1, "engine": name, "tokens_per_s": 12.5, "noise": 0.01}
         for name in ("Hooper int8", "CTranslate2 int8", "Hooper fp32", "CTranslate2 fp32", "transformers fp32")
     ]
-    http = {"callers": [{"service": "Hooper int8", "tokens_per_s": 7.5}], "classified_ms": {"alone": 3.5}}
+    callers = [{"service": "Hooper int8", "tokens_per_s": 7.5}]
+    http = {"served": "m", "callers": callers, "classified_ms": {"alone": 3.5, "beside 16 texts": 7.0}, "classified_ratio": 2.0}
     text = page({"new_tokens": 32, "turns": 5, "engines": engines, "ratios": ratios(engines), "http": http})
     assert "| model | sequences | engine | tokens per s | noise |" in text
     assert "| m | 1 | CTranslate2 int8 | 12.5 | 0.01 |" in text
     assert "| Hooper int8 | 7.5 |" in text
-    assert "(median): alone 3.5 ms." in text
+    assert "(median): alone 3.5 ms, beside 16 texts 7.0 ms, 2.0 times as long." in text
 
 
 def test_the_median_counts_and_the_noise_is_told() -> None:
@@ -80,6 +83,26 @@ async def test_callers_ask_until_the_time_is_over_and_tell_what_they_saw() -> No
     assert len(seen.answer_s) == len(asked)
     assert set(seen.first_token_s) == {0.5}
     assert seen.tokens_per_s > 0
+
+
+def test_quick_is_a_few_turns_of_some_shapes_and_a_page_gets_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nBehind.\n", encoding="utf-8")
+
+    def measured(name: str, options: Any) -> list[dict[str, Any]]:
+        figures = {"Hooper int8": 60.0, "CTranslate2 int8": 40.0, "Hooper fp32": 30.0, "CTranslate2 fp32": 30.0}
+        engines = {**figures, "transformers fp32": float(options.turns)}
+        return [{"model": name, "sequences": 1, "engine": engine, "tokens_per_s": per_s} for engine, per_s in engines.items()]
+
+    monkeypatch.setattr(generation, "measure_engines", measured)
+    assert generation.main(["--quick", "--no-service", "--page", str(page)]) == 0
+    assert json.loads(capsys.readouterr().out)["turns"] == 3
+    text = page.read_text(encoding="utf-8")
+    assert (text[:8], text[-8:], "old" in text) == ("Before.\n", "Behind.\n", False)
+    assert "| opus-mt | 1 | 1.5 | 1.0 | 20.0 | 10.0 |" in text
+    assert "bart-base" not in text
 
 
 def test_what_cannot_be_installed_ends_in_a_sentence(

@@ -93,6 +93,35 @@ async def test_a_parameter_that_is_none_is_refused_by_its_name(
         assert error["error_type"] == "validation"
 
 
+TRITON = f"/v2/models/{MODEL}/generate"
+GIVEN = "parameters.generate_parameters"
+TENSORS = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "place"),
+    [
+        ("/generate", {"max_new_tokens": 3, "min_new_tokens": 5}, "parameters.min_new_tokens"),
+        ("/generate_stream", {"top_p": 0.5, "temperature": 0}, "parameters.top_p"),
+        ("/generate", {"grammar": {"type": "regex", "value": "("}}, "parameters.grammar"),
+        ("/generate", {"model": "another"}, "parameters.model"),
+        (f"{TRITON}_stream", {"max_tokens": 8000}, "parameters.max_tokens"),
+        (TRITON, {"max_tokens": "5"}, "parameters.max_tokens"),
+        (TRITON, {"max_new_tokens": 8000}, "parameters.max_new_tokens"),
+        (f"/v2/models/{MODEL}/infer", {"num_return_sequences": 2}, "parameters.num_return_sequences"),
+        (f"/models/{MODEL}", {"max_length": 8000}, "parameters.max_length"),
+        (f"/models/{MODEL}", {"generate_parameters": {"max_length": 4, "min_length": 5}}, f"{GIVEN}.min_length"),
+        ("/models/translation", {"src_lang": "xx"}, "parameters.src_lang"),
+    ],
+)  # fmt: skip
+async def test_an_option_that_the_model_refuses_is_called_as_it_was_sent(
+    service: Service, path: str, sent: dict[str, Any], place: str
+) -> None:
+    text = {"text_input": TEXT} if path.startswith(TRITON) else TENSORS if path.endswith("infer") else {"inputs": TEXT}
+    error = (await post(service, path, {**text, "parameters": sent}, 422)).json()
+    assert error["error"].startswith(f"{place}: ")
+
+
 @pytest.mark.parametrize("path", ["/generate", f"/models/{MODEL}"])
 async def test_a_text_is_what_a_grammar_says(service: Service, path: str) -> None:
     for grammar in ({"type": "regex", "value": "(good|bad)"}, {"type": "json", "value": {"enum": ["good", "bad"]}}):

@@ -6,6 +6,9 @@ import pytest
 
 from app.core.manifest import Decoder
 from app.core.types import Row
+from app.tasks.extractive_summarization.task import SummaryItem
+from scripts.tasks.abstractive_summarization import SPEC as SUMMARIZATION
+from scripts.training.data import Example
 from scripts.training.seq2seq.tokenizer import PairTokenizer
 from tests.support.tiny_writer import EOS, UNK, unigram_json
 
@@ -29,6 +32,17 @@ def test_a_longer_target_is_cut_and_does_not_end(asked: int, limit: int) -> None
     (labels,) = tokenizer.labels([" ".join([TEXT] * 5)])
     assert len(labels) == limit
     assert labels[-1] != EOS
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(0, 12), (8, 8), (400, 12)])
+def test_sources_may_be_shorter_in_training_than_where_it_is_served(asked: int, limit: int) -> None:
+    tokenizer = PairTokenizer(unigram_json(), 12, DECODER, max_source_tokens=asked)
+    example = Example(SummaryItem(" ".join([TEXT] * 9)), TEXT, "a", "a:1")
+    (row,) = SUMMARIZATION.training_rows([example], tokenizer, {})
+    assert row.row.num_tokens == limit
+    assert row.row.input_ids[-1] == EOS
+    assert tokenizer.max_tokens == 12
+    assert row.label == tokenizer.labels([TEXT])[0]
 
 
 def test_targets_may_have_a_vocabulary_of_their_own() -> None:
