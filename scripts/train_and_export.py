@@ -111,8 +111,10 @@ def main(
     if dry_run:
         return _dry_run(settings, file, resume)
     pipeline = Pipeline(settings, file, say)
-    if find_learning_rate:
-        return _find_learning_rate(pipeline, plot)
+    return _find_learning_rate(pipeline, plot) if find_learning_rate else _train(pipeline, resume)
+
+
+def _train(pipeline: Pipeline, resume: bool) -> int:
     try:
         published = pipeline.run(resume)
     except SetupError as error:

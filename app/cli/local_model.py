@@ -33,7 +33,7 @@ from app.serving.repository import Repository
 from app.settings import Settings
 from app.tasks.base import Generative
 from app.tasks.registry import Tasks, environment_tasks, installed_tasks
-from app.tasks.spec import Served, TableSpec, TaskSpec, TextLine
+from app.tasks.spec import Served, TableSpec, TaskSpec, TextLine, wrapped
 
 NO_LIMIT = QueueLimit(2**31, 2**31)
 """Nobody else waits here: what was read is answered, however many windows a text has."""
@@ -88,8 +88,9 @@ class ModelRequest:
     def route(self) -> Route:
         if self.mode == "explain":
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
-            request, told = explain_request(self.tasks), partial(told_of, ExplainResult.of)
-            return Route(request, names, explain, methodcaller("items", self.spec), methodcaller("options"), told)
+            items, options = methodcaller("items", self.spec), methodcaller("options")
+            request = explain_request(self.tasks)
+            return Route(request, names, explain, items, options, lambda _, results: wrapped(results, ExplainResult.of))
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
         own = self.marked or self.spec.routes[0]
         fields = own.route.item_request.model_fields
@@ -221,11 +222,6 @@ class LocalModel:
         told = iter(self._route.told(request, merged) if merged else ())
         entries = (fields if isinstance(fields, HooperError) else next(told) for fields in inputs)
         return [(failed(entry) if isinstance(entry, HooperError) else entry).model_dump() for entry in entries]
-
-
-def told_of(wrap: Callable[[Any], BaseModel], request: Any, results: Sequence[Any]) -> Sequence[BaseModel | HooperError]:
-    """As `Route.told` wants it, where each result is told by itself."""
-    return [result if isinstance(result, HooperError) else wrap(result) for result in results]
 
 
 def _as_sent(fields: Mapping[str, Any]) -> Any:

@@ -24,7 +24,8 @@ from app.ipc.messages import (
     result_to_blob,
     rows_from_blob,
 )
-from app.serving.deployment import Deployment, RowsUnderWay
+from app.serving.deployment import Deployment
+from app.serving.interfaces import RowsUnderWay
 from app.serving.registry import Registry
 from app.serving.rollout.lease import Role
 

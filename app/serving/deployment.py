@@ -8,13 +8,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from app.batching.admission import QueueLimit
-from app.batching.engine import CacheRows
-from app.batching.policy import Budget, offline_order
-from app.batching.results import StreamedStep, SubmissionResult
-from app.core.errors import EngineFailed, HooperError, Overloaded, TooLarge
+from app.batching.policy import offline_order
+from app.batching.results import SubmissionResult
+from app.core.errors import EngineFailed, HooperError, TooLarge
 from app.core.manifest import Manifest
 from app.core.sequences import Sampling
 from app.core.types import Priority, Row, RowOutput
@@ -22,95 +20,9 @@ from app.observability.metrics import LiveModel, Metrics
 from app.runtime.layout import PACKED_WIDTH
 from app.runtime.providers import Provider
 from app.serving.drift import Drift
+from app.serving.interfaces import EngineInfo, RowQueue, RowsUnderWay
 from app.tasks.base import Detokenizer, Encoded, Generative, Result, StreamedText, Task, telling_reused
 from app.tasks.spec import TaskSpec
-
-
-class RowsUnderWay(Protocol):
-    """Rows that are being written: `app.batching.results.Submission`, which says what each of these does, or one elsewhere."""
-
-    @property
-    def num_new_tokens(self) -> int: ...
-
-    @property
-    def future(self) -> asyncio.Future[SubmissionResult]: ...
-
-    async def result(self) -> SubmissionResult: ...
-
-    def stream(self) -> AsyncGenerator[StreamedStep]: ...
-
-
-class RowQueue(Protocol):
-    """What answers rows: `app.batching.scheduler.Scheduler`, which says what each of these does, or one behind a link."""
-
-    @property
-    def budget(self) -> Budget: ...
-
-    @property
-    def limit(self) -> QueueLimit: ...
-
-    @property
-    def num_waiting_rows(self) -> int: ...
-
-    @property
-    def num_waiting_tokens(self) -> int: ...
-
-    @property
-    def max_batch_tokens_now(self) -> int: ...
-
-    @property
-    def cache_rows(self) -> CacheRows | None: ...
-
-    @property
-    def is_alive(self) -> bool: ...
-
-    @property
-    def has_died(self) -> bool: ...
-
-    def retry_after_s(self, num_tokens: int = 0) -> float: ...
-
-    def check_open(self, priority: Priority = "interactive") -> None: ...
-
-    def overload(self, priority: Priority = "interactive") -> Overloaded | None: ...
-
-    def start(
-        self, rows: Sequence[Row], deadline: float | None = None, priority: Priority = "interactive", sampling: Any = None
-    ) -> RowsUnderWay: ...
-
-    async def submit(
-        self,
-        rows: Sequence[Row],
-        deadline: float | None = None,
-        priority: Priority = "interactive",
-        sampling: Sampling = None,
-    ) -> SubmissionResult: ...
-
-    async def wait_closed(self) -> bool: ...
-
-    async def aclose(self, drain_s: float = 0.0) -> None: ...
-
-
-class EngineInfo(Protocol):
-    """What runs a graph, as far as a deployment tells of it and ends it."""
-
-    @property
-    def provider(self) -> Provider: ...
-
-    @property
-    def execution_providers(self) -> list[str]: ...
-
-    @property
-    def num_threads(self) -> int: ...
-
-    @property
-    def decoder_provider(self) -> Provider | None:
-        """Of the graph that writes; None: there is none."""
-
-    @property
-    def decoder_execution_providers(self) -> list[str]: ...
-
-    async def aclose(self, patience_s: float | None = None) -> None: ...
-
 
 OnWritten = Callable[[int], None]
 INLINE_CHARACTERS = 4_000
@@ -278,10 +190,8 @@ class Deployment:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: for the request as a whole.
         """
         self.scheduler.check_open(priority)
-        began = time.monotonic()
-        encoded = await self.encode(items, options)
+        encoded, tokenize_s = await self.timed_encode(items, options)
         _refuse_tokens(encoded, max_tokens)
-        tokenize_s = time.monotonic() - began
         rows, sampling = rows_of(encoded), await self._sampling(num_rows_of(encoded), options, prefix_owner)
         ran = SubmissionResult([], 0.0, 0.0)
         if rows and sampling is None:
@@ -290,11 +200,7 @@ class Deployment:
             submission = self.scheduler.start(rows, deadline, priority, sampling)
             with _telling(on_written, submission):
                 ran = await submission.result()
-        results = telling_reused(encoded, await self.decode(encoded, ran.outputs, options, is_repeated), ran.num_reused)
-        timings = Timings.of(tokenize_s, ran)
-        if not is_copy:
-            self.measure(results, timings)
-        return Prediction(results, timings)
+        return await self._prediction(encoded, ran, options, tokenize_s, is_repeated, is_copy)
 
     async def stream(
         self,
@@ -316,9 +222,7 @@ class Deployment:
             Overloaded, Unavailable, DeadlineExceeded, TooLarge: as `predict`.
         """
         self.scheduler.check_open(priority)
-        began = time.monotonic()
-        encoded = await self.encode([item], options)
-        tokenize_s = time.monotonic() - began
+        encoded, tokenize_s = await self.timed_encode([item], options)
         ran = SubmissionResult([], 0.0, 0.0)
         if isinstance(encoded[0], Encoded):
             sampling = await self._sampling(num_rows_of(encoded), options, prefix_owner)
@@ -328,10 +232,23 @@ class Deployment:
                     async for piece in pieces:
                         yield piece
             ran = submission.future.result()
-        results = telling_reused(encoded, await self.decode(encoded, ran.outputs, options), ran.num_reused)
+        yield await self._prediction(encoded, ran, options, tokenize_s)
+
+    async def _prediction(
+        self,
+        encoded: Sequence[Encoded | HooperError],
+        ran: SubmissionResult,
+        options: Any,
+        tokenize_s: float,
+        is_repeated: bool = False,
+        is_copy: bool = False,
+    ) -> Prediction:
+        """What came of the rows as the items' answers, told to the metrics."""
+        results = telling_reused(encoded, await self.decode(encoded, ran.outputs, options, is_repeated), ran.num_reused)
         timings = Timings.of(tokenize_s, ran)
-        self.measure(results, timings)
-        yield Prediction(results, timings)
+        if not is_copy:
+            self.measure(results, timings)
+        return Prediction(results, timings)
 
     def sampling(self, num_rows: Sequence[int], options: Any, prefix_owner: str | None = None) -> Sampling:
         """How each row is to be written; None where the model only reads.
@@ -395,6 +312,11 @@ class Deployment:
         """Finish what was accepted within `drain_s` seconds, then give the engine back; one that was lost is not waited for."""
         await self.scheduler.aclose(drain_s)
         await self._session.aclose(0.0 if self.scheduler.has_died else None)
+
+    async def timed_encode(self, items: Sequence[Any], options: Any) -> tuple[list[Encoded | HooperError], float]:
+        """As `encode`, with the seconds that it took."""
+        began = time.monotonic()
+        return await self.encode(items, options), time.monotonic() - began
 
     async def encode(self, items: Sequence[Any], options: Any) -> list[Encoded | HooperError]:
         """Items as rows, on a thread where that would hold up everybody else."""
@@ -492,9 +414,7 @@ async def offline_predict(deployment: Deployment, items: Sequence[Any], options:
     Raises:
         Unavailable, TooLarge: for the items as a whole.
     """
-    began = time.monotonic()
-    encoded = await deployment.encode(items, options)
-    tokenize_s = time.monotonic() - began
+    encoded, tokenize_s = await deployment.timed_encode(items, options)
     rows = rows_of(encoded)
     order = offline_order([row.num_tokens for row in rows], deployment.scheduler.budget.layout, PACKED_WIDTH)
     sampling = deployment.sampling(num_rows_of(encoded), options)

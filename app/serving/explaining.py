@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -96,9 +95,7 @@ async def explain(
     if not isinstance(deployment.task, Explainable):
         raise UnknownModel(f"{deployment.manifest.name!r} is for {deployment.manifest.task}, which cannot be explained")
     deployment.scheduler.check_open(priority)
-    began = time.monotonic()
-    encoded = await deployment.encode(items, _task_options(deployment, options))
-    tokenize_s = time.monotonic() - began
+    encoded, tokenize_s = await deployment.timed_encode(items, _task_options(deployment, options))
     rows = rows_of(encoded)
     check_size(len(rows), sum(row.num_tokens for row in rows), deployment.scheduler.limit)  # as for answers
     explanations = [_Explaining(deployment, deployment.task, deadline, priority) for _ in items]

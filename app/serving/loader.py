@@ -38,7 +38,7 @@ from app.core.errors import (
     SetupError,
     Unavailable,
 )
-from app.core.manifest import Decoder
+from app.core.manifest import Decoder, Manifest
 from app.core.memory import available_bytes
 from app.core.sequences import Batch
 from app.core.types import RowOutput
@@ -160,6 +160,15 @@ async def load(
     manifest = artefact.manifest
     if manifest.task not in options.tasks:
         raise InvalidArtefact(f"{artefact.id} is for {manifest.task}, which this version cannot serve")
+    options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
+    factories = Factories(session_factory, decoder_factory)
+    deployment = await _deployed_on_first(artefact, _providers(manifest, options), options, metrics, factories)
+    logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
+    return deployment
+
+
+def _providers(manifest: Manifest, options: LoadOptions) -> list[Provider]:
+    """Those on which a model is tried, in their order."""
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
     providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
@@ -167,13 +176,8 @@ async def load(
         providers = [providers[0].capturing()]
     if options.share_weights:
         providers = [replace(provider, shares_weights=provider.device == "cpu") for provider in providers]
-    options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     limits = Limits(manifest.max_tokens, options.max_batch_tokens, options.max_batch_rows)
-    providers = [replace(provider, limits=limits) for provider in providers]
-    factories = Factories(session_factory, decoder_factory)
-    deployment = await _deployed_on_first(artefact, providers, options, metrics, factories)
-    logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
-    return deployment
+    return [replace(provider, limits=limits) for provider in providers]
 
 
 def describe_provider(provider: Provider) -> dict[str, str]:

@@ -196,8 +196,13 @@ class Served:
         """What is told of each of a request's items, in their order, from the answers to the task's own items."""
         is_listed = self.route.listed is not None and isinstance(request, self.route.listed)  # each has an answer of its own
         if self.arrange is None or is_listed:
-            return [result if isinstance(result, HooperError) else self.wrap(result) for result in results]
+            return wrapped(results, self.wrap)
         return [entry for _, entry in sorted(self.arrange(request, results), key=itemgetter(0))]
+
+
+def wrapped(results: Sequence[Any], wrap: Callable[[Any], BaseModel]) -> list[BaseModel | HooperError]:
+    """What is told of answers one by one; errors stay in their places."""
+    return [result if isinstance(result, HooperError) else wrap(result) for result in results]
 
 
 class OthersBody(Protocol):

@@ -26,6 +26,7 @@ from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.layout import plan, requested, split, to_tensors
 from app.runtime.onnx_session import FoldedGraph, cause_of
 from app.runtime.providers import Provider, choose_provider
+from scripts.export.formatting import Say
 from scripts.training.evaluation import RowRunner, largest_error, token_batches
 
 
@@ -135,6 +136,14 @@ def judge(
     if decisive > LARGEST_ERROR:
         return EngineTrial(runs=False, reason=f"its logits differ from the CPU's by up to {decisive:.2g}", max_abs_error=errors)
     return EngineTrial(runs=True, max_abs_error=errors)
+
+
+def told_engines(file: Path, graph: Graph, rows: Sequence[Row], say: Say) -> Mapping[Device, EngineTrial]:
+    """As `try_engines`, told in words, too."""
+    engines = try_engines(file, graph, rows)
+    for sentence in describe_engines(engines):
+        say("", sentence)
+    return engines
 
 
 def describe_engines(trials: Mapping[Device, EngineTrial]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from app.core.artefact import (
     serving_version,
 )
 from app.core.errors import InvalidArtefact, InvalidSettings
-from app.core.manifest import Decoder, DriftReference, Manifest, Parity
+from app.core.manifest import Decoder, DriftReference, EngineTrial, Manifest, Parity
+from app.core.types import Device
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceChoice, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
-from scripts.export.engine_trials import describe_engines, try_engines
+from scripts.export.engine_trials import told_engines
 from scripts.export.eval_data import load_eval_data
 from scripts.export.formatting import Say, describe_metrics, describe_parity
 from scripts.export.publish import EVALUATION, as_json
@@ -230,16 +231,19 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
         say("verify", describe_parity(comparison.parity, "fp32"))
         if not comparison.parity.passed:
             raise ParityFailed(f"the {variant.precision} variant predicts otherwise too often: {comparison}")
-        engines = try_engines(version.graph_file, graph, reference.rows)
-        for sentence in describe_engines(engines):
-            say("", sentence)
-        update = {
-            "engines": {**manifest.engines, **engines},
-            "graph": graph.model_copy(update={"variants": {**graph.variants, variant.precision: variant.file}}),
-            "parity": {**manifest.parity, variant.precision: comparison.parity},
-        }
-        release.seal(manifest.model_copy(update=update))
+        engines = told_engines(version.graph_file, graph, reference.rows, say)
+        release.seal(_with_variant(manifest, variant, comparison.parity, engines))
     return release.folder
+
+
+def _with_variant(manifest: Manifest, variant: Variant, parity: Parity, engines: Mapping[Device, EngineTrial]) -> Manifest:
+    variants = {**manifest.graph.variants, variant.precision: variant.file}
+    update = {
+        "engines": {**manifest.engines, **engines},
+        "graph": manifest.graph.model_copy(update={"variants": variants}),
+        "parity": {**manifest.parity, variant.precision: parity},
+    }
+    return manifest.model_copy(update=update)
 
 
 def _check_may_have(variant: Variant, version: OpenVersion) -> None:

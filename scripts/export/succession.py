@@ -124,14 +124,7 @@ class _Comparison:
         if self.before.manifest.task != self.training.name:
             return Succession(name, old, sentence=f"{takes_over}, which is for {self.before.manifest.task}")
         try:
-            old_answers = predict(
-                self.before.task,
-                self.training.serving_options(),
-                [example.item for example in self.examples],
-                self.before.session,
-                f"asking {old}",
-            ).answers
-            result = self._measured(old_answers)
+            result = self._measured()
         except HooperError as error:  # the old one cannot be judged, which says nothing against the new one
             return Succession(name, old, sentence=f"{takes_over}, which could not answer the held-out rows: {error.detail}")
         if result is None:
@@ -162,9 +155,16 @@ class _Comparison:
         caveat = "" if same else f"; these are other rows than {old} was judged on, and it may have been trained on some"
         return Succession(name, old, True, f"{takes_over}: {figures}{caveat}", record)
 
-    def _measured(self, old_answers: Sequence[Any]) -> tuple[Difference, list[float]] | None:
-        """How much better the new one is, and the figure of each; None where the task has no scores of rows."""
-        training = self.training
+    def _measured(self) -> tuple[Difference, list[float]] | None:
+        """How much better the new one is, and the figure of each; None where the task has no scores of rows.
+
+        Raises:
+            HooperError: the old one cannot answer.
+        """
+        training, before = self.training, self.before
+        items = [example.item for example in self.examples]
+        options, title = training.serving_options(), f"asking {before.name}"
+        old_answers = predict(before.task, options, items, before.session, title).answers
         difference = paired_difference(*(training.row_scores(each, self.examples) for each in (self.answers, old_answers)))
         if difference is None:
             return None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from app.core.manifest import EngineTrial, Graph, Parity
 from app.core.types import Device, Precision
-from scripts.export.engine_trials import describe_engines, try_engines
+from scripts.export.engine_trials import told_engines
 from scripts.export.export import Exported, export_model
 from scripts.export.formatting import Say, describe_parity
 from scripts.export.optimize import MODEL, move, num_bytes, quantize_weights
@@ -71,22 +71,19 @@ def make_graph(
         say("verify", describe_parity(measured["fp32"]))
     else:
         file = move(file, folder / MODEL)  # variants are bound to it by the name under which it is published
-    engines = told_engines(file, graph, reference, say)
+    engines = told_engines(file, graph, reference.rows, say)
     # what did not run there in a process of its own shall not end this one
-    bf16 = reference.measure_bf16(file, graph) if "openvino" not in engines or engines["openvino"].runs else None
-    if bf16 is not None:
-        measured["bf16"] = bf16.parity
-        say("", _verdict("bf16", bf16.parity))
+    if "openvino" not in engines or engines["openvino"].runs:
+        _measure_bf16(file, graph, reference, measured, say)
     variants = _make_variants(file, graph, reference, measured, say)
     return VerifiedGraph(file, graph, measured, before, predictions, variants, engines)
 
 
-def told_engines(file: Path, graph: Graph, reference: Reference, say: Say) -> Mapping[Device, EngineTrial]:
-    """What each engine of this environment makes of the file, in words, too."""
-    engines = try_engines(file, graph, reference.rows)
-    for sentence in describe_engines(engines):
-        say("", sentence)
-    return engines
+def _measure_bf16(file: Path, graph: Graph, reference: Reference, measured: dict[str, Parity], say: Say) -> None:
+    """Note what OpenVINO makes of it in bf16, where that can be measured here."""
+    if (bf16 := reference.measure_bf16(file, graph)) is not None:
+        measured["bf16"] = bf16.parity
+        say("", _verdict("bf16", bf16.parity))
 
 
 def _make_variants(

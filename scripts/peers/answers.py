@@ -83,8 +83,6 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
     """Answer every question all three ways.
 
     Args:
-        folder: a published version of a question answering model.
-        sources: SQuAD files.
         limit: of each source the first so many questions; 0: all.
         window: tokens of a window; 0: what the model reads at once.
         paragraphs: so many neighbouring contexts of a source are made one.
@@ -106,11 +104,7 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
     for index, example in enumerate(tqdm(examples, desc="others", disable=not sys.stderr.isatty())):
         model.rows.remember(predictions.encoded[index], predictions.outputs[index])
         others.add(example, predictions.answers[index].answers[0], len(predictions.encoded[index].rows))
-
-    def metrics(answers: Sequence[Answer]) -> dict[str, Any]:
-        headline = version.training.evaluate([Answers([answer], 0.0) for answer in answers], examples, {})["headline"]
-        return {name: headline[name] for name in ("exact_match", "f1")}
-
+    own = [answers.answers[0] for answers in predictions.answers]
     return {
         "model": version.name,
         "graph_sha256": manifest.files[manifest.graph.file].sha256,
@@ -120,20 +114,14 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0, window: int = 
         "stride": options.stride,
         "paragraphs": paragraphs,
         "windows_per_question": round(float(np.mean([len(encoded.rows) for encoded in predictions.encoded])), 2),
-        "reference": {
-            "same_text": round(1 - len(others.from_reference) / len(examples), 4),
-            "largest_difference_of_scores": round(others.largest, 6),
-            "differences": others.from_reference,
-        },
-        "same_text": round(1 - len(others.from_pipeline) / len(examples), 4),
-        "reasons": dict(Counter(difference["reason"] for difference in others.from_pipeline)),
-        "figures": {
-            "hooper": metrics([answers.answers[0] for answers in predictions.answers]),
-            "reference": metrics(others.of_reference),
-            "pipeline": metrics(others.of_pipeline),
-        },
-        "differences": others.from_pipeline,
+        "figures": {name: _metrics(version, answers, examples) for name, answers in {"hooper": own, **others.answers}.items()},
+        **others.figures(len(examples)),
     }
+
+
+def _metrics(version: OpenVersion, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
+    headline = version.training.evaluate([Answers([answer], 0.0) for answer in answers], examples, {})["headline"]
+    return {name: headline[name] for name in ("exact_match", "f1")}
 
 
 @dataclass
@@ -151,6 +139,22 @@ class OtherAnswers:
     from_pipeline: list[dict[str, Any]] = field(default_factory=list)
     largest: float = 0.0
     """Difference of the scores of equal answers, of the second writing."""
+
+    @property
+    def answers(self) -> dict[str, list[Answer]]:
+        return {"reference": self.of_reference, "pipeline": self.of_pipeline}
+
+    def figures(self, num_questions: int) -> dict[str, Any]:
+        return {
+            "reference": {
+                "same_text": round(1 - len(self.from_reference) / num_questions, 4),
+                "largest_difference_of_scores": round(self.largest, 6),
+                "differences": self.from_reference,
+            },
+            "same_text": round(1 - len(self.from_pipeline) / num_questions, 4),
+            "reasons": dict(Counter(difference["reason"] for difference in self.from_pipeline)),
+            "differences": self.from_pipeline,
+        }
 
     def add(self, example: Example, own: Answer, num_windows: int) -> None:
         """Ask both; `rows` remembers what the model says to the example."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,7 +148,7 @@ def _is_alike(said: Said, expected: Said) -> bool:
     return said == expected
 
 
-async def drive(  # noqa: C901 - one loop, with each way in which a request may end
+async def drive(
     port: int,
     requests: Iterable[CountedRequest],
     connections: int,
@@ -166,29 +166,7 @@ async def drive(  # noqa: C901 - one loop, with each way in which a request may 
         counts: of before, to go on from.
         until_closed: end, however many requests there are, when the service no longer listens.
     """
-    counts, coming, is_known = counts or AnswerCounts(), iter(requests), bool(expected)
-
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Over one connection, until it ends (True: ask for another) or there are no more requests."""
-        for request in coming:
-            counts.sent += 1
-            began = time.perf_counter()
-            writer.write(request.message())
-            if request.leaves_after_s is not None:
-                await asyncio.sleep(request.leaves_after_s)
-                counts.left += 1
-                return True
-            answer = await _read_answer(reader)
-            if answer is None:
-                counts.unanswered.append(request.id)
-                return True
-            counts.add(request, answer, expected.get(request.text) if is_known else None, time.perf_counter() - began)
-            if not is_known and answer.status == OK:
-                expected[request.text] = _said(answer.body)
-            if answer.closes:
-                return True
-        counts.second_answers += await _says_more(reader)
-        return False
+    callers = _Callers(iter(requests), expected, bool(expected), counts or AnswerCounts())
 
     async def call() -> None:
         goes_on = True
@@ -199,11 +177,45 @@ async def drive(  # noqa: C901 - one loop, with each way in which a request may 
                 if until_closed:
                     return
                 raise
-            goes_on = await converse(reader, writer)
+            goes_on = await callers.converse(reader, writer)
             writer.transport.abort()
 
     await asyncio.gather(*(call() for _ in range(connections)))
-    return counts
+    return callers.counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Callers:
+    """What all connections share."""
+
+    coming: Iterator[CountedRequest]
+    expected: dict[str, Said]
+    is_known: bool
+    """Whether `expected` is asked, and not filled."""
+    counts: AnswerCounts
+
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Over one connection, until it ends (True: ask for another) or there are no more requests."""
+        for request in self.coming:
+            self.counts.sent += 1
+            began = time.perf_counter()
+            writer.write(request.message())
+            if request.leaves_after_s is not None:
+                await asyncio.sleep(request.leaves_after_s)
+                self.counts.left += 1
+                return True
+            answer = await _read_answer(reader)
+            if answer is None:
+                self.counts.unanswered.append(request.id)
+                return True
+            expected = self.expected.get(request.text) if self.is_known else None
+            self.counts.add(request, answer, expected, time.perf_counter() - began)
+            if not self.is_known and answer.status == OK:
+                self.expected[request.text] = _said(answer.body)
+            if answer.closes:
+                return True
+        self.counts.second_answers += await _says_more(reader)
+        return False
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> CountedAnswer | None:

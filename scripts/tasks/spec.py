@@ -258,6 +258,7 @@ class TrainingTask(ABC):
         task_options: Mapping[str, Any],
         decoder: Decoder | None = None,
         target: Tokenizer | None = None,
+        /,
     ) -> Any:
         """The production task, which encodes rows and decodes answers here too; see `TaskSpec.build`."""
         return self.served.build(tokenizer, task_options, decoder, target)

@@ -181,24 +181,21 @@ def choose_columns(
     """The columns that the recipe names, else those of the usual names, else those whose content leaves no other choice.
 
     Args:
-        fields: of the task's item.
-        label: of what is right.
-        recipe: the columns that a person named.
+        recipe: with the columns that a person named.
         records: of each source, at least one of them readable.
         content: of the label's column.
         options: what a person says to name the column of the text and that of the label, for errors.
 
     Raises:
-        InvalidSettings: no row can be read; a named column does not exist; or the right one is not obvious, which there are,
-            and what to say.
+        InvalidSettings: no row can be read; a named column does not exist; or the right one is not obvious.
     """
     first_readable(records)
-    own = [source for source in records if source not in recipe.from_feedback]
-    readable = [source for source in own if any(not record.broken for record in records[source])]
     chosen: dict[str, Mapping[str, str]] = {}
     notes: list[str] = []
-    for source in readable:
-        table = TableSample.of(records[source])
+    for source, rows in records.items():
+        if source in recipe.from_feedback or all(record.broken for record in rows):
+            continue
+        table = TableSample.of(rows)
         first = next(iter(chosen.values()), {})
         known = {name: column for name, wanted in first.items() if (column := same_column(wanted, table.names)) is not None}
         if first and len(known) == len(first):
@@ -210,10 +207,9 @@ def choose_columns(
     matches = next(iter(chosen.values()))
     others = {source: columns for source, columns in chosen.items() if columns != matches}
     notes += [f"in {source}: {describe(columns)}" for source, columns in others.items()]
-    corrections = {
-        source: _of_corrections(label, matches, records[source]) for source in recipe.from_feedback if source in records
-    }
-    return Columns(matches, {**others, **corrections}, notes)
+    corrected = [source for source in recipe.from_feedback if source in records]
+    others |= {source: _of_corrections(label, matches, records[source]) for source in corrected}
+    return Columns(matches, others, notes)
 
 
 def describe(matches: Mapping[str, str], label: str = LABEL) -> str:

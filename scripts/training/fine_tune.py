@@ -63,15 +63,10 @@ def fine_tune(
     """Train the model in place. The trainer leaves it wrapped in its own precision: save it and load it again to use it.
 
     Args:
-        recipe: how.
-        task: whose head.
-        model: a transformers model.
-        rows: to train on.
         run: keeps checkpoints.
         resume: go on from the last of them.
         validation_split: rows whose loss is taken and told to callbacks, after each epoch at least; where the recipe says
             autofit, they tell when to stop.
-        callbacks: who is told what it does.
         judge: what else is measured on those rows: its figure of the task's primary metric, in place of the loss, tells when
             to stop.
 
@@ -87,33 +82,23 @@ def fine_tune(
     freeze(recipe, model)
     learner = add_adapters(recipe, model) if recipe.lora_rank else model
     checkpoint = run.last_checkpoint if resume else None
-    length = _length(setup, learner, run, resume)
-    trainer = _trainer(setup, learner, run, length, validation_split, judge)
+    trainer = _trainer(setup, learner, run, _length(setup, learner, run, resume), validation_split, judge)
     trainer.add_callback(CallbackBridge(callbacks))  # type: ignore[no-untyped-call]
-    result = _train(trainer, run, checkpoint)
-    if result.global_step < trainer.state.max_steps and not recipe.autofit:
-        raise SetupError(
-            f"training ended after {result.global_step} of {length.updates} updates; the checkpoint in {run.path} does not"
-            " fit this version, leave out --resume to start anew"
-        )
-    run.keep_history(history_of(trainer.state.log_history))
+    result = _train(trainer, run, checkpoint, may_end_early=recipe.autofit)
     averaged = _to_average(recipe, trainer, run)
-    if averaged:
-        average_weights(model, list(averaged.values()))
+    _settle_weights(recipe, model, learner, list(averaged.values()))
+    cost = _cost(setup, trainer, result, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    return cost | _decided(setup, trainer, run, list(averaged), len(validation_split), judge)
+
+
+def _settle_weights(recipe: Recipe, model: Any, learner: Any, checkpoints: Sequence[Path]) -> None:
+    """Make the model what is published of it: without adapters, without an embedding of capitals, the mean of checkpoints."""
+    if checkpoints:
+        average_weights(model, checkpoints)
     if recipe.lora_rank:
         merge_adapters(learner)
     if recipe.cased:
         fold_capitals(model)
-    cost = _cost(setup, trainer, result, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
-    if recipe.autofit:
-        cost["autofit"] = autofit_record(
-            trainer.state, len(validation_split), stopping_metric(task, judge), is_error(task, judge)
-        )
-    if averaged:
-        cost["averaged_after_updates"] = list(averaged)
-    if recipe.budget:
-        cost["budget"] = {"asked": recipe.budget, **(run.stored_length or {})}
-    return cost
 
 
 class StopOnSignal(TrainerCallback):
@@ -191,7 +176,7 @@ def _trainer(
     return HooperTrainer(setup, model, arguments, schedule, callbacks, validation_split, judge)
 
 
-def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> Any:
+def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None, may_end_early: bool) -> Any:
     stop = StopOnSignal()
     trainer.add_callback(stop)  # type: ignore[no-untyped-call]
     try:
@@ -205,6 +190,12 @@ def _train(trainer: HooperTrainer, run: RunFolder, checkpoint: Path | None) -> A
         stop.release()
     if stop.requested:
         raise Interrupted(run.last_checkpoint)
+    if result.global_step < trainer.state.max_steps and not may_end_early:
+        raise SetupError(
+            f"training ended after {result.global_step} of {trainer.args.max_steps} updates; the checkpoint in {run.path} does"
+            " not fit this version, leave out --resume to start anew"
+        )
+    run.keep_history(history_of(trainer.state.log_history))
     return result
 
 
@@ -247,6 +238,26 @@ def _cost(setup: TrainingSetup, trainer: HooperTrainer, result: Any, resumed: in
         "peak_memory_bytes": peak_memory_bytes(),
         "processes": num_processes(),
     }
+
+
+def _decided(
+    setup: TrainingSetup,
+    trainer: HooperTrainer,
+    run: RunFolder,
+    averaged: Sequence[int],
+    num_set_aside: int,
+    judge: Judge | None,
+) -> dict[str, Any]:
+    """What the recipe left to the run, for the record."""
+    recipe, task = setup.recipe, setup.task
+    decided: dict[str, Any] = {}
+    if recipe.autofit:
+        decided["autofit"] = autofit_record(trainer.state, num_set_aside, stopping_metric(task, judge), is_error(task, judge))
+    if averaged:
+        decided["averaged_after_updates"] = averaged
+    if recipe.budget:
+        decided["budget"] = {"asked": recipe.budget, **(run.stored_length or {})}
+    return decided
 
 
 SHARE, MOST_ROWS = 0.1, 2000

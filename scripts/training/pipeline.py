@@ -234,11 +234,7 @@ class Pipeline:
         beginning = beginning_of(start.base, recipe, model)
         if beginning is not None:
             self.say("", describe_beginning(beginning))
-        if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
-            self.say("", str(cost))
-        for room in disk_room(disk_needs(recipe, model.num_parameters())):
-            if not room.is_enough:
-                self.say("", f"the disk may be too small: {room}")
+        self._say_cost(recipe, model, max_tokens)
         if resume and self.run_folder.is_finished:
             self.say("", f"finished before: {self.run_folder.final}")
         else:
@@ -253,6 +249,14 @@ class Pipeline:
             perplexity["before"] = before["perplexity"]
         made_from, run = (start.base, begun.definition, max_tokens), self.run_folder
         return Trained(model, *made_from, run.cost, run.history, untrained, writing, perplexity)
+
+    def _say_cost(self, recipe: Recipe, model: Any, max_tokens: int) -> None:
+        """What long inputs cost, and where there is not room enough."""
+        if max_tokens > pretrained.DEFAULT_LIMIT and (cost := length_cost(recipe, model, max_tokens)):
+            self.say("", str(cost))
+        for room in disk_room(disk_needs(recipe, model.num_parameters())):
+            if not room.is_enough:
+                self.say("", f"the disk may be too small: {room}")
 
     def find_learning_rate(self, prepared: Prepared, start: pretrained.Start | None = None) -> Curve:
         """Losses at rising learning rates, from the same start as `train`; nothing is kept of what was trained."""
@@ -373,13 +377,12 @@ class Pipeline:
         beginning: Mapping[str, Any] | None,
         watched: Sequence[Example],
     ) -> None:
-        checkpoint = self.run_folder.last_checkpoint if resume else None
-        if checkpoint is not None:
-            self.say("", f"resuming from {checkpoint}")
-        elif resume:
-            self.say("", f"{self.run_folder.path} has no checkpoint yet: from the beginning")
-        elif is_main_process():
+        if not resume and is_main_process():
             self.run_folder.start(self.recipe, prepared.dataset, tokenizer.definition if start.is_new else "")
+        elif resume:
+            checkpoint = self.run_folder.last_checkpoint
+            missing = f"{self.run_folder.path} has no checkpoint yet: from the beginning"
+            self.say("", missing if checkpoint is None else f"resuming from {checkpoint}")
         examples, validation_split = prepared.dataset.train, watched
         if self.recipe.autofit:
             examples, validation_split = split_for_autofit(examples)

@@ -353,14 +353,14 @@ UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
-    """Sentences, and whether each holds.
+    """Sentences, and whether each holds; of single settings, then of those that contradict each other.
 
     Raises:
         InvalidSettings: the budget or the class weights cannot be read at all.
     """
     seconds_of(recipe.budget)
     weights_of(recipe.class_weights)
-    step, lora = recipe.micro_batch, recipe.lora_rank
+    step = recipe.micro_batch
     return (
         ("warmup_share must be -1 or between 0 and 1", recipe.warmup_share == -1 or 0 <= recipe.warmup_share <= 1),
         ("max_grad_norm must not be negative", recipe.max_grad_norm >= 0),
@@ -369,14 +369,26 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
             f"micro_batch is {step}: batch_size ({recipe.update_size}) must be a multiple of it",
             step == 0 or (step > 0 and recipe.update_size % step == 0),
         ),
+        ("freeze must be -1 or more", recipe.freeze >= -1),
+        ("average_checkpoints must be 0, or between 2 and 10", recipe.average_checkpoints in (0, *range(2, 11))),
+        ("lora_rank must not be negative", recipe.lora_rank >= 0),
+        ("lora_alpha must not be negative", recipe.lora_alpha >= 0),
+        ("lora_dropout must be at least 0 and below 1", 0 <= recipe.lora_dropout < 1),
+        ("teacher_share must be between 0 and 1", 0 <= recipe.teacher_share <= 1),
+        ("teacher_temperature must be above 0", recipe.teacher_temperature > 0),
+        *_contradictions(recipe),
+    )
+
+
+def _contradictions(recipe: Recipe) -> Sequence[tuple[str, bool]]:
+    lora = recipe.lora_rank
+    return (
         ("epochs and budget both say how long training lasts: leave one out", not (recipe.epochs and recipe.budget)),
         ("budget and autofit both decide when training ends: leave one out", not (recipe.autofit and recipe.budget)),
         (
             f"autofit lowers the learning rate by itself: leave out schedule = {recipe.schedule}",
             not recipe.autofit or recipe.schedule == "linear",
         ),
-        ("freeze must be -1 or more", recipe.freeze >= -1),
-        ("average_checkpoints must be 0, or between 2 and 10", recipe.average_checkpoints in (0, *range(2, 11))),
         (
             "average_checkpoints takes the mean over the run's end, and autofit the best part of it: leave out one of them",
             not (recipe.average_checkpoints and recipe.autofit),
@@ -385,9 +397,6 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
             "average_checkpoints takes the mean of all weights, not of the adapters of lora_rank: leave out one of them",
             not (recipe.average_checkpoints and lora),
         ),
-        ("lora_rank must not be negative", lora >= 0),
-        ("lora_alpha must not be negative", recipe.lora_alpha >= 0),
-        ("lora_dropout must be at least 0 and below 1", 0 <= recipe.lora_dropout < 1),
         ("lora_alpha and lora_dropout need a lora_rank", lora > 0 or not (recipe.lora_alpha or recipe.lora_dropout)),
         (
             "lora_rank trains adapters and leaves all other weights alone: leave out freeze and gradual_unfreezing",
@@ -397,10 +406,8 @@ def fit_rules(recipe: Recipe) -> Sequence[tuple[str, bool]]:
             "cased learns vectors, which freeze, gradual_unfreezing and lora_rank leave alone: leave out one of them",
             not (recipe.cased and (lora or recipe.freeze >= 0 or recipe.gradual_unfreezing)),
         ),
-        ("teacher_share must be between 0 and 1", 0 <= recipe.teacher_share <= 1),
         ("teacher_data needs a teacher, who answers it", bool(recipe.teacher) or not recipe.teacher_data),
         ("teacher_sentences needs teacher_data", bool(recipe.teacher_data) or not recipe.teacher_sentences),
-        ("teacher_temperature must be above 0", recipe.teacher_temperature > 0),
     )
 
 

@@ -143,12 +143,10 @@ def sweep(recipe: Recipe, space: Mapping[str, Any], num_trials: int, prune: bool
         say("trial", f"{trial.number + 1} of {num_trials}: {metric} {sign * score:.4f} {shown}")
         return score
 
-    folder = line.run_folder.path
-    folder.mkdir(parents=True, exist_ok=True)
-    study = _study(folder, space, recipe.seed)
+    study = _study(line.run_folder.path, space, recipe.seed)
     study.optimize(objective, n_trials=max(0, num_trials - _num_ended(study)))
     say("best", f"{metric} {sign * study.best_value:.4f} on the judged training rows, trial {study.best_trial.number + 1}")
-    file = folder / "sweep.toml"
+    file = line.run_folder.path / "sweep.toml"
     write_atomically(file, to_toml(recipe_of({**vars(line.recipe), "log_to": recipe.log_to, **study.best_params})))
     return file
 
@@ -204,6 +202,7 @@ def _score(line: Pipeline, prepared: Prepared, values: Mapping[str, Any], trial:
 def _study(folder: Path, space: Mapping[str, Any], seed: int) -> Any:
     """The study of this space, with the trials of earlier calls."""
     optuna = _optuna()
+    folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'sweep.db'}",
         study_name=json.dumps({key: list(choices) for key, choices in space.items()}, sort_keys=True)[:500],

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.core.manifest import Decoder
 from app.data import Record
 from app.tasks.generation import GeneratedText
 from app.tasks.sentences import LANGUAGE
@@ -111,22 +110,10 @@ class GenerationTraining(TrainingTask):
 
         return refusal(config)
 
-    def serving_task(
-        self,
-        tokenizer: Tokenizer,
-        task_options: Mapping[str, Any],
-        decoder: Decoder | None = None,
-        target: Tokenizer | None = None,
-    ) -> Any:
-        """
-        Args:
-            tokenizer: of the sources; a `PairTokenizer` knows the rest.
-            task_options: as for any task.
-            decoder, target: of the manifest, where the tokenizer does not know them.
-        """
-        if isinstance(tokenizer, PairTokenizer):
-            return super().serving_task(tokenizer, task_options, tokenizer.decoder, tokenizer.target)
-        return super().serving_task(tokenizer, task_options, decoder, target)
+    def serving_task(self, tokenizer: Tokenizer, task_options: Mapping[str, Any], *writing: Any) -> Any:
+        """As others; a `PairTokenizer` knows decoder and target itself."""
+        known = (tokenizer.decoder, tokenizer.target) if isinstance(tokenizer, PairTokenizer) else writing
+        return super().serving_task(tokenizer, task_options, *known)
 
     def base_options(self, start: Start, config: Any, task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Task options with what a base model says of its own: languages, prefixes.

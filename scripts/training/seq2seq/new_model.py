@@ -81,11 +81,9 @@ def new_model(recipe: Recipe, definition: str) -> Any:
             f"new_width is {recipe.new_width}: it must be even and a multiple of new_heads, which is {recipe.new_heads}"
         )
     ids = {token: number for token in SPECIAL_TOKENS if (number := _token_id(definition, token)) is not None}
-    sizes = {
-        **{f"{side}_layers": recipe.new_layers for side in ("encoder", "decoder")},
-        **{f"{side}_ffn_dim": recipe.new_inner for side in ("encoder", "decoder")},
-        **{f"{side}_attention_heads": recipe.new_heads for side in ("encoder", "decoder")},
-    }
+    special = {"pad_token_id": ids[PAD], "eos_token_id": ids[END], "decoder_start_token_id": ids[PAD]}
+    of_each = {"layers": recipe.new_layers, "ffn_dim": recipe.new_inner, "attention_heads": recipe.new_heads}
+    sizes = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in of_each.items()}
     config = MarianConfig(
         vocab_size=Definition.from_str(definition).get_vocab_size(),
         d_model=recipe.new_width,
@@ -97,21 +95,14 @@ def new_model(recipe: Recipe, definition: str) -> Any:
         scale_embedding=True,
         share_encoder_decoder_embeddings=True,
         tie_word_embeddings=True,
-        pad_token_id=ids[PAD],
-        eos_token_id=ids[END],
-        decoder_start_token_id=ids[PAD],
         forced_eos_token_id=None,
         init_std=INITIAL_DEVIATION,
+        **special,
         **sizes,
     )
     config._attn_implementation = None if torch.cuda.is_available() else "eager"
     model = MarianMTModel(config)
-    model.generation_config = GenerationConfig(
-        pad_token_id=ids[PAD],
-        eos_token_id=ids[END],
-        decoder_start_token_id=ids[PAD],
-        bad_words_ids=[[ids[PAD]]],
-    )
+    model.generation_config = GenerationConfig(**special, bad_words_ids=[[ids[PAD]]])
     return model
 
 

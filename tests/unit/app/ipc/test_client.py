@@ -13,7 +13,7 @@ from app.batching.results import SubmissionResult
 from app.core.errors import DeadlineExceeded, EngineFailed, Overloaded, TooLarge, Unavailable
 from app.core.types import Priority, Row
 from app.ipc.registry import RegistryFollower
-from app.serving.deployment import RowQueue
+from app.serving.interfaces import RowQueue
 from tests.support.gated_engine import Deploy, Gated
 from tests.support.ipc_pair import IpcPair, until
 
