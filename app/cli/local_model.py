@@ -88,9 +88,14 @@ class ModelRequest:
     def route(self) -> Route:
         if self.mode == "explain":
             names = [field.name for field in dataclasses.fields(ExplainOptions)]
-            items, options = methodcaller("items", self.spec), methodcaller("options")
-            request = explain_request(self.tasks)
-            return Route(request, names, explain, items, options, lambda _, results: wrapped(results, ExplainResult.of))
+            return Route(
+                explain_request(self.tasks),
+                names,
+                explain,
+                methodcaller("items", self.spec),
+                methodcaller("options"),
+                lambda _, results: wrapped(results, ExplainResult.of),
+            )
         predict = offline_predict if self.mode == "bulk" else Deployment.predict
         own = self.marked or self.spec.routes[0]
         fields = own.route.item_request.model_fields
