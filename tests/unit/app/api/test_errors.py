@@ -50,7 +50,7 @@ INVALID: list[tuple[Any, str]] = [
     ({"inputs": "a", "truncation": None}, "truncation: should be 'error', 'truncate' or 'window'"),
     ({"inputs": "a", "model": 5}, "model: should be a valid string"),
     ({"inputs": "a", "model": "m" * 97}, "model: string should have at most 96 characters"),
-    ({"inputs": "a", "model": "\ud800"}, "model: should be a valid string, unable to parse raw data as a unicode string"),
+    ({"inputs": "a", "model": "\ud800"}, "model: contains a lone surrogate, which is not valid Unicode"),
     ([], "body: should be an object"),
     ("text", "body: should be an object"),
     (None, "body: should be an object"),
