@@ -69,6 +69,7 @@ ENTRIES = (
     Entry("models int4", "publish a version again with its decoder in int4"),
     Entry("models fp16", "publish a version again with fp16 arithmetic, for GPUs"),
     Entry("models reference", "add what held-out items were like to a version that was published without"),
+    Entry("models calibrate", "publish a version again with scores that are probabilities of being right"),
     Entry("models measure", "measure a published version in bf16, or give it another longest input"),
     Entry("models promote", "let a published version serve from the next start on", "models:promote"),
     Entry("models remove", "take a published version away", "models:remove"),

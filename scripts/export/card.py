@@ -22,6 +22,7 @@ from scripts.training.recipe import Recipe
 MAX_CLASSES, WORST_CLASSES = 30, 20
 UNMEASURED = "No figures were measured: no labelled texts were given. How good this model is, is not known here."
 OF_THE_MAKER = "On texts that the maker gave (whether the checkpoint was trained on them is not known here)"
+SCORES = "## Scores"
 MAX_INVALID_ROWS = 20
 """Invalid rows that the card names."""
 
@@ -60,6 +61,7 @@ def write_card(card: CardInput) -> str:
         *_baselines(card.evaluation),
         "These figures repeat with",
         f"```{card.language}\n{card.command}\n```",
+        *describe_scores(card.evaluation.get("calibration", {})),
         "## Data",
         *_data(card),
         "## Training",
@@ -98,6 +100,7 @@ def write_imported_card(
     sections = [
         *_head(recipe, default, num_bytes, max_tokens, "Trained elsewhere, served by Hooper."),
         *(_metrics(evaluation, OF_THE_MAKER) if evaluation["headline"] else [UNMEASURED]),
+        *describe_scores(evaluation.get("calibration", {})),
         "## Origin",
         *origin,
         "What it was trained on is not known here.",
@@ -151,25 +154,75 @@ def _metrics(evaluation: Mapping[str, Any], measured_on: str) -> list[str]:
             classes = sorted(classes, key=lambda item: item[1]["f1"])[:WORST_CLASSES]
         header = ["class", *map(metric_name, classes[0][1])]
         paragraphs.append(f"{title}\n\n" + _table(header, [[label, *metrics.values()] for label, metrics in classes]))
-    calibration = evaluation.get("calibration", {})
-    if "temperature" in calibration:
+    return paragraphs
+
+
+def describe_scores(calibration: Mapping[str, Any]) -> list[str]:
+    """The section on what scores mean, from what evaluation.json says of it; nothing where it says nothing."""
+    if not calibration:
+        return []
+    paragraphs = [SCORES]
+    if "rows_wanted" in calibration:
         paragraphs.append(
-            f"Scores are calibrated: the logits are divided by a temperature of {calibration['temperature']:g}, fitted on"
-            f" held-out rows. The expected calibration error is {calibration['expected_calibration_error']:.4f} after"
-            f" temperature scaling, {calibration['expected_calibration_error_before']:.4f} before"
-            f" ({calibration['method']}, {calibration['rows']:,} rows)."
+            f"Scores are not calibrated, and how far they are from probabilities is not known: {calibration['rows']:,} labelled"
+            f" rows were held out, {calibration['rows_wanted']} are wanted."
         )
-    if selective := calibration.get("selective"):
-        accuracy, wanted, share = (f"{100 * selective[name]:.3g} %" for name in ("accuracy", "wanted", "share"))
-        paragraphs.append(
-            f"Answers with a score of at least {selective['score']:g} are right in {accuracy} of the cases ({wanted} were"
-            f" wanted), and {share} of all answers have such a score: leave the others to a person (the score"
-            f" is fitted on one half of {selective['rows']:,} held-out rows and the figures are measured on the other, both"
-            " ways)."
-        )
+    if "expected_calibration_error" in calibration:
+        paragraphs += _calibration(calibration)
+    if "selective" in calibration:
+        paragraphs.append(_selective(calibration["selective"]))
+    if "no_answer" in calibration:
+        paragraphs.append(_no_answer(calibration["no_answer"]))
     if "thresholds" in calibration:
         paragraphs += _thresholds(calibration["thresholds"])
     return paragraphs
+
+
+def _calibration(figures: Mapping[str, Any]) -> list[str]:
+    how = "Scores are those of the logits as they are: nothing that was fitted helped other rows."
+    if "temperature" in figures:
+        how = f"Scores are calibrated: the logits are divided by a temperature of {figures['temperature']:g}."
+    if "score_slope" in figures:
+        how = (
+            f"Scores are calibrated by Platt scaling: log-odds times {figures['score_slope']:g},"
+            f" {figures['score_intercept']:+g}."
+        )
+    error, before = (figures[f"expected_calibration_error{which}"] for which in ("", "_before"))
+    changed = f" ({before:.4f} without)" if before != error else ""
+    chance = figures["expected_calibration_error_by_chance"]
+    paragraph = (
+        f"{how} The expected calibration error (mean distance between score and share of right answers, 15 bins) is"
+        f" {error:.4f}{changed}; scores that are exact would have {chance:.4f} by chance on as many answers"
+        f" ({figures['rows']:,} rows; {figures['method']})."
+    )
+    sources = figures["by_source"]
+    by_source = [[source, entry["expected_calibration_error"], entry["answers"]] for source, entry in sources.items()]
+    tables = [_table(["rows from", "expected calibration error", "answers"], by_source)] if len(sources) > 1 else []
+    bins = [[f"{entry['score']:.3f}", f"{entry['right']:.3f}", entry["rows"]] for entry in figures["bins"]]
+    return [paragraph, *tables, _table(["mean score", "share that is right", "answers"], bins)]
+
+
+def _selective(figures: Mapping[str, Any]) -> str:
+    if figures["score"] is None:
+        return f"There is no score from which on {100 * figures['wanted']:.3g} % of the answers are right."
+    accuracy, wanted, share = (f"{100 * figures[name]:.3g} %" for name in ("accuracy", "wanted", "share"))
+    return (
+        f"Answers with a score of at least {figures['score']:g} are right in {accuracy} of the cases ({wanted} were"
+        f" wanted), and {share} of all answers have such a score: leave the others to a person (the score is fitted on one"
+        f" half of {figures['rows']:,} held-out answers and the figures are measured on the other, both ways)."
+    )
+
+
+def _no_answer(figures: Mapping[str, Any]) -> str:
+    before, after = figures["before"], figures["after"]
+    return (
+        f"Where the context may hold no answer (`allow_no_answer`), F1 is {after['f1']:.2f} on {figures['rows']:,} questions of"
+        f" which every second has none: {after['f1_answered']:.2f} where there is one, and {after['f1_unanswered']:.2f} %"
+        f" of the others are refused. `no_answer_score` is scaled for that: log-odds times {figures['no_answer_slope']:g},"
+        f" {figures['no_answer_intercept']:+g}, fitted on one half and measured on the other, both ways. Its expected"
+        f" calibration error is {after['expected_calibration_error']:.4f}"
+        f" ({before['expected_calibration_error']:.4f} without; F1 {before['f1']:.2f})."
+    )
 
 
 def _thresholds(metrics: Mapping[str, Any]) -> list[str]:

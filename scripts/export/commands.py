@@ -1,4 +1,4 @@
-"""`hooper models add | int8 | int4 | fp16 | reference | measure`: what publishes a version without training, or changes one."""
+"""`hooper models add | calibrate | int8 | …`: what publishes a version without training, or changes one."""
 
 from __future__ import annotations
 
@@ -287,6 +287,30 @@ def reference(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
     figures = added.model_dump_json(indent=2, exclude={"label_shares"} if not added.label_shares else set())
     print(f"\n{folder / MANIFEST}: reference\n{figures}")
     return 0
+
+
+@program(
+    "hooper models calibrate",
+    """\
+  hooper models calibrate topics/1 --data dev.csv                      held-out texts with their labels
+  hooper models calibrate sentiment/1 --recipe scripts/recipes/sentiment.toml
+                                                                       the rows that its recipe held out
+
+The next version has the same weights, and scores that are probabilities of being right: as `hooper train` fits them when it
+publishes. Fitted on rows that training saw they would be worth nothing: name others. What was fitted is measured on either half
+of the rows, fitted on the other; it is kept only where it helps there, and not fitted on fewer than 100 rows. The card says how
+far scores are from probabilities, from which score on 95 % of the answers are right, and how many have such a score. Answers
+stay what they are, and so do raw logits; golden answers, figures, card and drift reference are written anew.
+""",
+    offline_errors("hooper models calibrate", "nothing was published"),
+)
+@spread("recipe", _ITEMS, _named_items)
+def calibrate(recipe: Recipe, model: Version, models: Models = MODELS) -> int:
+    """Publish a version again with scores that are probabilities of being right."""
+    from scripts.export.calibrate import publish_calibrated
+    from scripts.export.published import find_version
+
+    return _say_published(publish_calibrated(find_version(model, models), recipe, models, say), models)
 
 
 @program(

@@ -11,6 +11,7 @@ import torch
 from app.core.types import Row, RowOutput
 from app.runtime.layout import on_side, plan, requested, split, to_tensors
 from app.tasks.tokenizer import Tokenizer
+from scripts.export.calibrate import fit_calibration
 from scripts.export.layouts import PaddedModel, all_outputs, padded_graph
 from scripts.export.verify import Reference
 from scripts.tasks.spec import Axis, Calibration, TrainingTask
@@ -97,7 +98,9 @@ def torch_reference(
     task = training.serving_task(tokenizer, task_options)
     runner = TorchRunner(model, training.output_axis)
     predictions = predict(task, training.serving_options(), [example.item for example in examples], runner)
-    calibration = training.calibrate(predictions, examples, tokenizer, task_options) if is_labelled else Calibration()
+    calibration = Calibration()
+    if is_labelled:
+        calibration = fit_calibration(training, predictions, examples, runner, tokenizer, task_options)
     options = {**task_options, **calibration.task_options}
     if calibration.task_options:
         task = training.serving_task(tokenizer, options)

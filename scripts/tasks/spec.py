@@ -380,10 +380,24 @@ class TrainingTask(ABC):
 
     # evaluation, card, report and comparison
 
+    fitted_options: Sequence[str] = ()
+    """Task options that `calibrate` fits; a manifest without them has none."""
+
+    def calibration_examples(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """What `calibrate` is given besides the held-out examples, made of them: of a kind that they lack."""
+        return []
+
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
-        """Fit what is fitted after training, on the held-out predictions."""
+        """Fit what is fitted after training, on the held-out predictions.
+
+        Args:
+            predictions: under task options of which none is fitted.
+            examples: the held-out ones, and then those that were made of them.
+            tokenizer: with the longest input.
+            task_options: those that are not fitted.
+        """
         return Calibration()
 
     @abstractmethod

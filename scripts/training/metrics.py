@@ -1,121 +1,19 @@
-"""Metrics: calibration of scores, ROUGE of summaries, exact match and F1 of answers.
+"""Metrics: ROUGE of summaries, exact match and F1 of answers.
 
-Sources. Temperature: Guo et al., "On Calibration of Modern Neural Networks" (2017). ROUGE: the package `rouge-score` with
-stemming, in percent; the greedy oracle is that of Nallapati et al., "SummaRuNNer" (2017): sentences are added as long as one of
-them raises the mean F1 of shared words and word pairs. Answers: Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine
-Comprehension of Text" (2016) and "Know What You Don't Know" (2018), and the evaluation scripts published with them.
+Sources. ROUGE: the package `rouge-score` with stemming, in percent; the greedy oracle is that of Nallapati et al.,
+"SummaRuNNer" (2017): sentences are added as long as one of them raises the mean F1 of shared words and word pairs. Answers:
+Rajpurkar et al., "SQuAD: 100,000+ Questions for Machine Comprehension of Text" (2016) and "Know What You Don't Know" (2018),
+and the evaluation scripts published with them.
 """
 
 from __future__ import annotations
 
-import math
-import random
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
-
-import numpy as np
-
-BINS = 10
-WANTED_ACCURACY = 0.95
-"""Of the answers that are kept where others are left to a person."""
-SMALLEST = 1e-6
-
-
-def fit_temperature(scores: Mapping[float, np.ndarray], right: np.ndarray) -> float:
-    """Of the temperatures tried, the one whose scores have the least log loss.
-
-    Args:
-        scores: temperature to scores (rows,) between 0 and 1.
-        right: (rows,) 1 where the answer was right, else 0.
-    """
-    return min(scores, key=lambda score: _log_loss(scores[score], right))
-
-
-def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
-    """Mean distance between score and share of right answers over ten bins of equal width, weighted by their rows."""
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = [abs(float(right[bins == number].sum() - scores[bins == number].sum())) for number in range(BINS)]
-    return sum(gaps) / len(scores)
-
-
-def halves(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Indices of two random halves, as (fit, measure) both ways; one row is in both."""
-    if count < 2:
-        return [(np.arange(count), np.arange(count))]
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    first, second = np.array(order[: count // 2]), np.array(order[count // 2 :])
-    return [(first, second), (second, first)]
-
-
-def threshold_for(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_ACCURACY) -> float | None:
-    """The lowest score from which on at least the share `wanted` of the answers is right; None where there is none. The share
-    must be above it by one standard error: the lowest of many scores that seem good enough is there by luck.
-
-    Args:
-        scores: (rows,) of the answers.
-        right: (rows,) 1 where the answer was right, else 0.
-    """
-    order = np.argsort(-scores, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    accuracy = np.cumsum(right[order]) / kept - np.sqrt(wanted * (1 - wanted) / kept)
-    is_last_of_score = np.append(scores[order][:-1] > scores[order][1:], True)  # equal scores are kept together
-    enough = np.flatnonzero(is_last_of_score & (accuracy >= wanted))
-    return float(scores[order[enough[-1]]]) if len(enough) else None
-
-
-def calibration_figures(
-    temperature: float,
-    before: tuple[np.ndarray, np.ndarray],
-    after: tuple[np.ndarray, np.ndarray],
-    num_rows: int,
-    selective: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What evaluation.json says of a fitted temperature.
-
-    Args:
-        temperature: fitted on all rows.
-        before: scores without one, and what was right: (decisions,) each.
-        after: the same under one that was fitted on the other half of the rows.
-        num_rows: that it was fitted on.
-        selective: of `selective_accuracy`.
-    """
-    return {
-        "temperature": round(temperature, 4),
-        "expected_calibration_error_before": round(expected_calibration_error(*before), 4),
-        "expected_calibration_error": round(expected_calibration_error(*after), 4),
-        "rows": num_rows,
-        "method": "temperature fitted on one half of the held-out rows, error measured on the other, both ways",
-        **({"selective": dict(selective)} if selective else {}),
-    }
-
-
-def selective_accuracy(scores: np.ndarray, right: np.ndarray, wanted: float = WANTED_ACCURACY) -> dict[str, Any]:
-    """What is kept, and how much of it is right, where answers below a score are not taken (El-Yaniv and Wiener, "On the
-    Foundations of Noise-free Selective Classification", 2010). The score is fitted on one half of the rows and the figures
-    are measured on the other, both ways; the one that is told is fitted on all. Empty where no score does."""
-    threshold = threshold_for(scores, right, wanted)
-    by_half = [(threshold_for(scores[fitted], right[fitted], wanted), measured) for fitted, measured in halves(len(scores))]
-    kept = [row for least, measured in by_half if least is not None for row in measured[scores[measured] >= least]]
-    if threshold is None or not kept:
-        return {}
-    return {
-        "wanted": wanted,
-        "score": math.floor(threshold * 10_000) / 10_000,
-        "accuracy": round(float(right[kept].mean()), 4),
-        "share": round(len(kept) / len(scores), 4),
-        "rows": len(scores),
-    }
-
-
-def _log_loss(scores: np.ndarray, right: np.ndarray) -> float:
-    bounded = np.clip(scores, SMALLEST, 1 - SMALLEST)
-    return float(-(right * np.log(bounded) + (1 - right) * np.log(1 - bounded)).mean())
-
 
 METRICS = ("rouge1", "rouge2", "rougeLsum")
 LEAD = 3

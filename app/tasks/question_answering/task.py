@@ -2,8 +2,8 @@
 
 In each window the probability of a span is that of its start times that of its end, among the context's tokens and the window's
 first token, which stands for "no answer here". A span that two windows share counts in the one where it has most context, as in
-BERT's own code for SQuAD; it is widened to whole words, and spans of the same text add up. Answers do not overlap, and all
-probabilities are calibrated by one temperature.
+BERT's own code for SQuAD; it is widened to whole words, and spans of the same text add up. Answers do not overlap.
+What becomes of these probabilities on held-out rows was fitted: one temperature, or one line for answers and one for none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, Word, mask_of, words_of
+from app.tasks.platt import PlattScaling, Slope
 from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.tokenizer import Tokenizer, Tokens
 
@@ -113,16 +114,29 @@ class Probabilities:
 class QuestionAnswering:
     """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, 2), for start and end."""
 
-    def __init__(self, tokenizer: Tokenizer, temperature: Annotated[float, Field(ge=1e-6)] = 1.0) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        temperature: Annotated[float, Field(ge=1e-6)] = 1.0,
+        score_slope: Slope = 1.0,
+        score_intercept: float = 0.0,
+        no_answer_slope: Slope = 1.0,
+        no_answer_intercept: float = 0.0,
+    ) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window, the question included.
-            temperature: divides the logits; fitted on held-out data.
+            temperature: divides the logits; fitted on held-out data by earlier releases.
+            score_slope, score_intercept: of the line that makes an answer's probability that of an exact match.
+            no_answer_slope, no_answer_intercept: of the line that makes the first token's probability that of no answer, where
+                every second question has none.
         """
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._template = self._pieces.pair
         self.temperature = temperature
+        self._score_scaling = PlattScaling(score_slope, score_intercept)
+        self._no_answer_scaling = PlattScaling(no_answer_slope, no_answer_intercept)
         self._mask_id = mask_of(tokenizer) or 0
         WordBoundaries("")  # its patterns take a while to be made: now, and not in the first request
 
@@ -150,11 +164,14 @@ class QuestionAnswering:
             for key, answer in _read_window(reading, number, windows, boundaries, options).items():
                 if key not in best or answer.score > best[key].score:
                     best[key] = answer
-        no_answer = min(window.no_answer for window in windows)
+        no_answer = float(self._no_answer_scaling(min(window.no_answer for window in windows)))
         ranked = sorted(best.values(), key=lambda entry: (-entry.score, entry.start))
+        answers = list(_without_overlaps(ranked, options.top_k))
+        scores = self._score_scaling([answer.score for answer in answers])
+        answers = [replace(answer, score=float(score)) for answer, score in zip(answers, scores, strict=True)]
         if options.allow_no_answer:
-            ranked = sorted([*ranked, Answer("", no_answer, 0, 0)], key=lambda answer: -answer.score)
-        return Answers(list(_without_overlaps(ranked, options.top_k)), no_answer)
+            answers = sorted([*answers, Answer("", no_answer, 0, 0)], key=lambda answer: -answer.score)[: options.top_k]
+        return Answers(answers, no_answer)
 
     def decision(self, answer: Answers, options: AnswerOptions) -> Decision | None:
         """The best answer's score; None where "no answer" may be the best, whose score says something else."""
@@ -434,9 +451,6 @@ def _without_overlaps(ranked: Sequence[Answer], count: int) -> Iterator[Answer]:
     for answer in ranked:
         if len(selected) == count:
             return
-        if (
-            all(answer.end <= entry.start or answer.start >= entry.end for entry in selected if entry.answer)
-            or not answer.answer
-        ):
+        if all(answer.end <= entry.start or answer.start >= entry.end for entry in selected):
             selected.append(answer)
             yield answer

@@ -22,6 +22,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, TextItem, refuse_text
 from app.tasks.passage import Passage, mask_of, softmax, words_of
+from app.tasks.platt import PlattScaling, Slope
 from app.tasks.tokenizer import Tokenizer, Tokens
 from app.tasks.words import continues, is_ideograph
 
@@ -58,7 +59,8 @@ class TagOptions:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """`text[start:end]` of the item; the score is the mean probability of its words' labels."""
+    """`text[start:end]` of the item; the score is the mean probability of its words' labels, and of a model that has a line for
+    it, what that makes of it."""
 
     label: str
     text: str
@@ -114,17 +116,26 @@ class TextReading:
 class TokenClassification:
     """Satisfies `Task`. Reads an output `logits` of axis `token`: (tokens, labels)."""
 
-    def __init__(self, tokenizer: Tokenizer, labels: Annotated[Sequence[str], Field(min_length=1)]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        labels: Annotated[Sequence[str], Field(min_length=1)],
+        score_slope: Slope = 1.0,
+        score_intercept: float = 0.0,
+    ) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window.
             labels: in the order of the graph's outputs, with their prefixes.
+            score_slope, score_intercept: of the line that makes an entity's score the probability that label and both ends are
+                right; single tokens (aggregation `none`) keep their probabilities.
         """
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._mask_id = mask_of(tokenizer) or 0
         # WordPiece marks what continues a word; others know only blanks, and for them signs and ideographs end a word, too
         self._ends_words_at_signs = json.loads(tokenizer.definition)["model"].get("type") != "WordPiece"
+        self._scaling = PlattScaling(score_slope, score_intercept)
         self.labels = tuple(labels)
         self.parts = label_parts(self.labels)
         self._has_ends = any(part.is_prefixed and part.place in ("E", "S") for part in self.parts)
@@ -164,6 +175,7 @@ class TokenClassification:
             name = self.parts[label].type if is_grouped else self.labels[label]
             if not {name, self.labels[label]} & set(options.ignored):
                 score = float(np.mean([unit[3] for unit in group]))
+                score = float(self._scaling(score)) if is_grouped else score
                 is_well_formed = not is_grouped or self._is_well_formed([unit[0] for unit in group])
                 entities.append(Entity(name, reading.tokens.text[start:end], start, end, score, is_well_formed))
         return Entities(entities, is_grouped)

@@ -18,17 +18,19 @@ from app.core.types import Row, RowOutput
 from app.data import Record
 from app.tasks.base import Encoded
 from app.tasks.question_answering.spec import SPEC as SERVED
-from app.tasks.question_answering.task import AnswerOptions, Answers, QuestionAnswering, QuestionItem, QuestionReading
+from app.tasks.question_answering.task import Answers, QuestionItem, QuestionReading
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.heads import IGNORED, HeadTask
+from scripts.tasks.question_answering import no_answer
 from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingRow
+from scripts.training.calibration import Decisions, scale_scores
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, by_source, load, normalized
 from scripts.training.data_checks import check_texts
 from scripts.training.evaluation import Predictions, encode_all
-from scripts.training.metrics import calibration_figures, exact_match, f1, fit_temperature, halves, selective_accuracy
+from scripts.training.metrics import exact_match, f1
 from scripts.training.recipe import Recipe
 
 if TYPE_CHECKING:  # imported when a loss is computed: judging a published graph needs no torch
@@ -51,7 +53,8 @@ SAMPLE_QUESTIONS = (
     "What was moved to Thursday?",
 )
 NO_ANSWER = "(no answer)"
-TEMPERATURES = np.geomspace(0.5, 4.0, 43)
+MAX_UNANSWERED = 600
+"""Questions without an answer that are made for calibration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,29 +205,25 @@ class QuestionAnsweringTraining(HeadTask):
         predicted = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
         return int((predicted > 0).all(-1).sum()), len(labels)
 
+    fitted_options = ("temperature", "score_slope", "score_intercept", "no_answer_slope", "no_answer_intercept")
+
+    def calibration_examples(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """Questions beside a context that does not answer them, where there are none."""
+        if not examples or not all(example.target for example in examples):
+            return []
+        return unanswered(examples, min(1.0, MAX_UNANSWERED / len(examples)), 0)
+
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
-        """The temperature under which scores are probabilities of an exact match; how good it is, is measured by fitting
-        it on either half of the examples and looking at the other."""
-        if not any(example.target for example in examples):
+        """What makes the best answer's score the probability of an exact match, and `no_answer_score` that of no answer."""
+        answered = [number for number, example in enumerate(examples) if example.target]
+        if not answered:
             return Calibration()
-        known = [index for index, example in enumerate(examples) if example.target]
-        right = np.array([exact_match(_first(predictions.answers[i]), _texts(examples[i])) for i in known])
-
-        def scores(temperature: float) -> np.ndarray:
-            task = self.serving_task(tokenizer, {**task_options, "temperature": temperature})
-            return np.array([_best_score(task, predictions, i) for i in known])
-
-        table = {float(entry): scores(float(entry)) for entry in TEMPERATURES}
-        fitted_temperature = fit_temperature(table, right)
-        after = np.zeros(len(known))
-        for fitted, measured in halves(len(known)):
-            temperature = fit_temperature({key: entry[fitted] for key, entry in table.items()}, right[fitted])
-            after[measured] = table[temperature][measured]
-        selective = selective_accuracy(table[fitted_temperature], right)
-        figures = calibration_figures(fitted_temperature, (scores(1.0), right), (after, right), len(known), selective)
-        return Calibration({"temperature": figures["temperature"]}, figures)
+        scaled = scale_scores(decisions_of(predictions.answers, examples, answered))
+        none = no_answer.fit(predictions.answers, examples, scaled.task_options)
+        figures = {**scaled.metrics, **({"no_answer": none.metrics} if none.metrics else {})}
+        return Calibration({**scaled.task_options, **none.task_options}, figures)
 
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Exact match and F1 in percent, as SQuAD v1.1 on questions with an answer; v2.0 beside it where there are others."""
@@ -314,6 +313,16 @@ class QuestionAnsweringTraining(HeadTask):
 SPEC: HeadTask = QuestionAnsweringTraining()
 
 
+def decisions_of(answers: Sequence[Answers], examples: Sequence[Example], numbers: Sequence[int]) -> Decisions:
+    """The best answer to each of these, and whether it is an exact match."""
+    return Decisions(
+        np.array([answers[number].answers[0].score if answers[number].answers else 0.0 for number in numbers]),
+        np.array([exact_match(_first(answers[number]), _texts(examples[number])) for number in numbers]),
+        np.arange(len(numbers)),
+        [examples[number].source for number in numbers],
+    )
+
+
 def _pairs(evaluated: ReportInput) -> Iterator[tuple[Answers, Example]]:
     return zip(evaluated.predictions.answers, evaluated.examples, strict=True)
 
@@ -360,8 +369,3 @@ def _says_none(answers: Answers) -> bool:
 
 def _texts(example: Example) -> list[str]:
     return [gold.text for gold in example.target]
-
-
-def _best_score(task: QuestionAnswering, predictions: Predictions, index: int) -> float:
-    answers = task.decode(predictions.encoded[index], predictions.outputs[index], AnswerOptions()).answers
-    return answers[0].score if answers else 0.0

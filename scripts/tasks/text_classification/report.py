@@ -15,7 +15,7 @@ from scripts.report.sections import MAX_ERRORS, NUM_EXPLAINED, by_length, words_
 from scripts.tasks.spec import ReportInput
 from scripts.tasks.text_classification import scores as class_scores
 from scripts.tasks.text_classification import thresholds
-from scripts.training.metrics import BINS, expected_calibration_error
+from scripts.training.calibration import expected_calibration_error, reliability
 
 MAX_PAIRS, MAX_SUSPECTS = 20, 30
 
@@ -115,26 +115,11 @@ def _calibration(scored: ClassScores) -> dict[str, Any]:
         name: {
             "expected_calibration_error": round(expected_calibration_error(best, right), 4),
             "log_loss": round(class_scores.log_loss(scores, truth, multi), 4),
-            "bins": _bins(best, right),
+            "bins": reliability(best, right),
         }
         for name, scores in stages.items()
         for best, right in [class_scores.decisions(scores, truth, multi)]
     }
-
-
-def _bins(scores: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    numbers = np.minimum((scores * BINS).astype(int), BINS - 1)
-    return [
-        {
-            "from": number / BINS,
-            "rows": int(inside.sum()),
-            "score": round(float(scores[inside].mean()), 4),
-            "right": round(float(right[inside].mean()), 4),
-        }
-        for number in range(BINS)
-        for inside in [numbers == number]
-        if inside.any()
-    ]
 
 
 def _confusion(gold: np.ndarray, guessed: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:

@@ -10,13 +10,9 @@ from scipy.special import expit, softmax
 
 from app.tasks.text_classification.task import OUTPUT
 from scripts.tasks.spec import Calibration
+from scripts.training.calibration import MIN_ROWS, Decisions, calibration_figures, fit_temperature, halves, too_few
 from scripts.training.data import Example
 from scripts.training.evaluation import Predictions
-from scripts.training.metrics import calibration_figures, fit_temperature, halves, selective_accuracy
-
-TEMPERATURES = np.geomspace(0.5, 4.0, 43)
-MIN_ROWS = 100
-"""Of fewer held-out rows a temperature says more about chance than about the model."""
 
 
 def logits_of(predictions: Predictions) -> np.ndarray:
@@ -57,34 +53,38 @@ def decisions(scores: np.ndarray, truth: np.ndarray, multi: bool) -> tuple[np.nd
 
 def calibrated(logits: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:
     """Scores under a temperature that was fitted on the other half of the items each time: (items, labels)."""
-    table = _table(logits, truth, multi)
     scores = np.zeros_like(logits)
     for fitted, measured in halves(len(logits)):
-        temperature = fit_temperature(
-            {key: entry[fitted].ravel() for key, entry in table.items()}, _right(truth, multi)[fitted].ravel()
-        )
-        scores[measured] = scores_of(logits[measured], temperature, multi)
+        scores[measured] = scores_of(logits[measured], _temperature(logits[fitted], truth[fitted], multi), multi)
     return scores
 
 
-def fit(logits: np.ndarray, truth: np.ndarray, multi: bool) -> Calibration:
-    """A temperature for all of them; none where there are too few, or where it makes rows worse that it was not fitted on."""
+def fit(logits: np.ndarray, truth: np.ndarray, multi: bool, sources: Sequence[str]) -> Calibration:
+    """A temperature for all of them; none where there are too few, or where it makes rows worse that it was not fitted on.
+
+    Args:
+        logits: (items, labels).
+        truth: 1 where a label is right: (items, labels).
+        multi: whether an item may have several labels; then each has a threshold of its own, and no score is trusted for all.
+        sources: where each item is from.
+    """
     if len(logits) < MIN_ROWS:
-        return Calibration()
-    plain, fitted = scores_of(logits, 1.0, multi), calibrated(logits, truth, multi)
-    if log_loss(fitted, truth, multi) >= log_loss(plain, truth, multi):
-        selective = _selective(plain, truth, multi)
-        return Calibration(metrics={"selective": selective} if selective else {})
-    table = {key: entry.ravel() for key, entry in _table(logits, truth, multi).items()}
-    temperature = round(fit_temperature(table, _right(truth, multi).ravel()), 4)
-    selective = _selective(scores_of(logits, temperature, multi), truth, multi)
-    before, after = (decisions(scores, truth, multi) for scores in (plain, fitted))
-    return Calibration({"temperature": temperature}, calibration_figures(temperature, before, after, len(logits), selective))
+        return Calibration(metrics=too_few(len(logits)))
+    plain, crossed = scores_of(logits, 1.0, multi), calibrated(logits, truth, multi)
+    options, served = {}, plain
+    if log_loss(crossed, truth, multi) < log_loss(plain, truth, multi):
+        options = {"temperature": _temperature(logits, truth, multi)}
+        served = scores_of(logits, options["temperature"], multi)
+    else:
+        crossed = plain
+    best, right = decisions(plain, truth, multi)
+    before = Decisions(best, right, np.arange(len(best)) // (len(best) // len(logits)), sources)
+    after, last = (decisions(scores, truth, multi)[0] for scores in (crossed, served))
+    return Calibration(options, calibration_figures(options, before, after, last, is_selective=not multi))
 
 
-def _selective(scores: np.ndarray, truth: np.ndarray, multi: bool) -> dict[str, Any]:
-    """For the evaluation; where an item may have several labels, each has a threshold of its own instead."""
-    return {} if multi else selective_accuracy(*decisions(scores, truth, multi))
+def _temperature(logits: np.ndarray, truth: np.ndarray, multi: bool) -> float:
+    return fit_temperature(lambda temperature: log_loss(scores_of(logits, temperature, multi), truth, multi))
 
 
 def losses(scores: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:
@@ -99,13 +99,3 @@ def losses(scores: np.ndarray, truth: np.ndarray, multi: bool) -> np.ndarray:
 
 def log_loss(scores: np.ndarray, truth: np.ndarray, multi: bool) -> float:
     return float(losses(scores, truth, multi).mean())
-
-
-def _table(logits: np.ndarray, truth: np.ndarray, multi: bool) -> dict[float, np.ndarray]:
-    """By temperature the scores whose log loss is that of the items: of the right label, or of all where there are several."""
-    scores = {float(entry): scores_of(logits, float(entry), multi) for entry in TEMPERATURES}
-    return scores if multi else {key: (score * truth).sum(-1, keepdims=True) for key, score in scores.items()}
-
-
-def _right(truth: np.ndarray, multi: bool) -> np.ndarray:
-    return truth if multi else np.ones((len(truth), 1))

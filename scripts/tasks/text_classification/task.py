@@ -132,13 +132,15 @@ class TextClassificationTraining(TextTraining):
             return int((logits.argmax(-1) == labels).sum()), len(labels)
         return int(((logits > 0) == (labels > 0.5)).all(-1).sum()), len(labels)
 
+    fitted_options = ("temperature", "thresholds")
+
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
     ) -> Calibration:
         """The temperature under which scores are probabilities of being right, where enough rows show that it makes them so;
         where a text may have several labels, then the threshold of each."""
         truth, logits, multi = scores.truth_of(examples, task_options), scores.logits_of(predictions), _is_multi(task_options)
-        scaled = scores.fit(logits, truth, multi) if len(examples) >= scores.MIN_ROWS else Calibration()
+        scaled = scores.fit(logits, truth, multi, [example.source for example in examples])
         if not multi:
             return scaled
         probabilities = scores.scores_of(logits, scaled.task_options.get("temperature", 1.0), multi)

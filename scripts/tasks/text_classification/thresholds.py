@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 from app.tasks.text_classification.task import DEFAULT_THRESHOLD
-from scripts.training.metrics import halves
+from scripts.training.calibration import halves
 
 MIN_LABEL_ROWS = 5
 """Of a label with fewer texts the default threshold is kept: another would fit these texts alone."""

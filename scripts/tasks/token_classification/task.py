@@ -29,7 +29,7 @@ from app.tasks.token_classification.task import (
 from app.tasks.tokenizer import Tokenizer
 from scripts.report.sections import MAX_ERRORS, by_length
 from scripts.tasks.heads import HeadTask, checkpoint_labels, named_head
-from scripts.tasks.spec import Prepared, ReportInput, TrainingRow
+from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingRow
 from scripts.tasks.token_classification.spans import (
     ENTITIES,
     TAGS,
@@ -40,10 +40,11 @@ from scripts.tasks.token_classification.spans import (
     scheme_of,
     tags_for,
 )
+from scripts.training.calibration import Decisions, scale_scores
 from scripts.training.columns import LABEL, TableSample
 from scripts.training.data import Broken, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
-from scripts.training.evaluation import encode_all
+from scripts.training.evaluation import Predictions, encode_all
 from scripts.training.recipe import Recipe
 
 NO_LABEL = -100
@@ -174,6 +175,14 @@ class TokenClassificationTraining(HeadTask):
         inside = labels != NO_LABEL
         return int((logits.argmax(-1) == labels)[inside].sum()), int(inside.sum())
 
+    fitted_options = ("score_slope", "score_intercept")
+
+    def calibrate(
+        self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]
+    ) -> Calibration:
+        """What makes an entity's score the probability that its label and both its ends are right."""
+        return scale_scores(decisions_of(predictions.answers, examples))
+
     def evaluate(self, answers: Sequence[Any], examples: Sequence[Example], task_options: Mapping[str, Any]) -> dict[str, Any]:
         """Precision, recall and F1 of whole entities, over all, per label and per source.
 
@@ -247,6 +256,19 @@ class TokenClassificationTraining(HeadTask):
 
 
 SPEC: HeadTask = TokenClassificationTraining()
+
+
+def decisions_of(answers: Sequence[Any], examples: Sequence[Example]) -> Decisions:
+    """Every entity that was found, and whether it is there."""
+    golds = [_gold(example) for example in examples]
+    found = [(number, entity) for number, answer in enumerate(answers) for entity in answer.entities]
+    right = [(entity.label, entity.start, entity.end) in golds[number] for number, entity in found]
+    return Decisions(
+        np.array([entity.score for _, entity in found]),
+        np.array(right, np.float64),
+        np.array([number for number, _ in found], np.int64),
+        [example.source for example in examples],
+    )
 
 
 def prf(pairs: Iterable[Sequence[set[Key]]]) -> dict[str, float]:

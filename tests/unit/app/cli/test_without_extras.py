@@ -72,6 +72,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "models int4": [["tiny/1", "--data", "rows.csv", "--accept-loss", "5"]],
     "models fp16": [["tiny/1", "--data", "rows.csv"]],
     "models reference": [["tiny/1", "--data", "rows.csv"]],
+    "models calibrate": [["tiny/1", "--data", "rows.csv"]],
     "models measure": [["tiny/1", "--max-tokens", "64"]],
     "models promote": [["tiny/7"]],
     "models remove": [["tiny/7"]],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.tasks.base import Encoded
+from app.tasks.platt import PlattScaling
 from app.tasks.question_answering.task import (
     AnswerOptions,
     QuestionAnswering,
@@ -167,6 +168,24 @@ def test_temperature_changes_the_score_and_not_the_answer() -> None:
     warm = QuestionAnswering(tiny_tokenizer(), temperature=3.0).decode(encoded, logits, AnswerOptions()).answers[0]
     assert warm.answer == cold.answer
     assert warm.score < cold.score
+
+
+def test_answers_and_none_have_a_line_of_their_own_on_which_they_compete() -> None:
+    options = AnswerOptions(top_k=2, allow_no_answer=True)
+    encoded = encode()
+    logits = outputs(encoded, [(*place("very good"), 6.0), (*place("bad film"), 5.0)], null=2.0)
+    plain = QuestionAnswering(tiny_tokenizer()).decode(encoded, logits, AnswerOptions(top_k=2))
+    lines = {"score_slope": 0.5, "score_intercept": -1.0, "no_answer_slope": 0.4, "no_answer_intercept": 3.0}
+    scaled = QuestionAnswering(tiny_tokenizer(), **lines)
+    told = scaled.decode(encoded, logits, AnswerOptions(top_k=2))
+    scores = PlattScaling(0.5, -1.0)([answer.score for answer in plain.answers])
+    assert [answer.score for answer in told.answers] == pytest.approx(list(scores))
+    assert (
+        [answer.answer for answer in told.answers] == [answer.answer for answer in plain.answers] == ["very good", "bad film"]
+    )
+    assert told.no_answer_score == pytest.approx(float(PlattScaling(0.4, 3.0)(plain.no_answer_score)))
+    assert [answer.answer for answer in scaled.decode(encoded, logits, options).answers] == ["", "very good"]
+    assert QuestionAnswering(tiny_tokenizer()).decode(encoded, logits, options).answers[0].answer == "very good"
 
 
 def test_probabilities_are_those_of_the_softmax_over_context_and_first_token() -> None:

@@ -15,6 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from app.core.errors import InvalidInput, TooLarge
 from app.tasks.base import Encoded
+from app.tasks.platt import PlattScaling
 from app.tasks.token_classification.task import (
     Entity,
     TagItem,
@@ -96,6 +97,17 @@ def task() -> TokenClassification:
 
 
 # --- what is an entity
+
+
+def test_scores_of_entities_lie_on_the_models_line_and_those_of_tokens_do_not(task: TokenClassification) -> None:
+    scaled = TokenClassification(wordpiece(), LABELS, score_slope=0.5, score_intercept=-2.0)
+    encoded = encode(task, "Anna Bob met")
+    outputs = outputs_of(encoded, logits_for([1, 2, 0], sure=6.0))
+    (before,), (after,) = (each.decode(encoded, outputs, DEFAULTS).entities for each in (task, scaled))
+    assert after.score == pytest.approx(float(PlattScaling(0.5, -2.0)(before.score)))
+    assert (after.text, after.label) == (before.text, before.label)
+    tokens = TagOptions(aggregation="none")
+    assert scaled.decode(encoded, outputs, tokens) == task.decode(encoded, outputs, tokens)
 
 
 def test_neighbours_of_one_label_are_an_entity_with_its_own_characters(task: TokenClassification) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from scripts.tasks.question_answering.answers import Gold, Repair, parse
 from scripts.tasks.question_answering.task import QuestionAnsweringTraining, SpanLabel, labels_of
 from scripts.tasks.spec import TrainingRow
 from scripts.training.data import Broken, Example
-from scripts.training.evaluation import Predictions
+from scripts.training.evaluation import Predictions, read_again
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import MAX_TOKENS, tiny_tokenizer, tokenizer_json
 
@@ -300,27 +302,46 @@ def test_questions_without_an_answer_are_judged_as_in_v2() -> None:
     assert (missed["v2_f1"], missed["f1"]) == (0.0, 100.0)
 
 
-def test_a_model_too_sure_of_itself_is_cooled_down() -> None:
-    examples = [example(CONTEXT, (13, 22) if index % 2 else (0, 8)) for index in range(60)]
+def sure_of_the_same(examples: list[Example], sureness: Sequence[float]) -> Predictions:
+    """Answers of a model that is more or less sure of "very good", whatever is asked."""
     tokenizer = tiny_tokenizer()
     task = TASK.serving_task(tokenizer, {})
-    encoded = task.encode([example.item for example in examples], TASK.serving_options())
+    encoded: Any = task.encode([example.item for example in examples], TASK.serving_options())
     outputs = []
     tokens = TASK.training_rows([example(CONTEXT, (13, 22))], tokenizer, {})[0].label.spans[0]
-    for coded in encoded:
-        logits = np.zeros((coded.rows[0].num_tokens, 2), np.float32)  # type: ignore[union-attr]
-        logits[tokens[0], 0] = logits[tokens[1], 1] = 12.0  # always sure of the same answer, right half of the time
+    for coded, logit in zip(encoded, sureness, strict=True):
+        logits = np.zeros((coded.rows[0].num_tokens, 2), np.float32)
+        logits[tokens[0], 0] = logits[tokens[1], 1] = logit
         outputs.append([{"logits": logits}])
-    answers = [task.decode(coded, output, TASK.serving_options()) for coded, output in zip(encoded, outputs, strict=True)]  # type: ignore[arg-type]
-    found = TASK.calibrate(Predictions(answers, encoded, outputs), examples, tokenizer, {})  # type: ignore[arg-type]
-    assert found.task_options["temperature"] > 2
-    assert found.metrics["expected_calibration_error_before"] == pytest.approx(0.5, abs=0.01)
+    answers = [task.decode(coded, output, TASK.serving_options()) for coded, output in zip(encoded, outputs, strict=True)]
+    return Predictions(answers, encoded, outputs)
+
+
+def test_a_model_too_sure_of_itself_becomes_as_sure_as_it_is_right() -> None:
+    # of ten answers three are right where it is sure, and seven where it is surer
+    examples = [example(CONTEXT, (13, 22) if index % 10 < (3 if index < 100 else 7) else (0, 8)) for index in range(200)]
+    predictions = sure_of_the_same(examples, [6.0] * 100 + [9.0] * 100)
+    found = TASK.calibrate(predictions, examples, tiny_tokenizer(), {})
+    task = TASK.serving_task(tiny_tokenizer(), found.task_options)
+    scaled = read_again(task, TASK.serving_options(), predictions)
+    assert [scaled.answers[number].answers[0].score for number in (0, 199)] == pytest.approx([0.3, 0.7], abs=0.01)
+    assert found.metrics["expected_calibration_error_before"] > 0.4
     assert found.metrics["expected_calibration_error"] < 0.15
-    assert found.metrics["rows"] == 60
+    assert (found.metrics["rows"], found.metrics["selective"]["score"]) == (200, None)
+    assert "no_answer" not in found.metrics
 
 
 def test_without_any_answer_there_is_nothing_to_calibrate() -> None:
     assert TASK.calibrate(Predictions([], [], []), [example(CONTEXT)], tiny_tokenizer(), {}).task_options == {}
+
+
+def test_contexts_that_do_not_answer_are_made_only_where_there_are_none() -> None:
+    fish = "The fish swam in the sea. It was a good fish."
+    examples = [example(CONTEXT, (13, 22)), replace(example(fish, (4, 8)), item=QuestionItem("what swam", fish))]
+    made = TASK.calibration_examples(examples)
+    assert [entry.target for entry in made] == [(), ()]
+    assert {entry.item.context for entry in made} == {CONTEXT, fish}
+    assert TASK.calibration_examples([*examples, example(CONTEXT)]) == []
 
 
 # golden

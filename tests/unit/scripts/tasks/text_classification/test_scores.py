@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from scripts.tasks.text_classification.scores import MIN_ROWS, calibrated, decisions, fit, log_loss, scores_of
+from scripts.tasks.spec import Calibration
+from scripts.tasks.text_classification import scores as class_scores
+from scripts.tasks.text_classification.scores import MIN_ROWS, calibrated, decisions, log_loss, scores_of
+
+
+def fit(logits: np.ndarray, truth: np.ndarray, multi: bool) -> Calibration:
+    return class_scores.fit(logits, truth, multi, ["data"] * len(logits))
 
 
 def drawn(factor: float, multi: bool, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +52,7 @@ def test_a_score_from_which_on_answers_may_be_trusted_is_told_with_and_without_a
 
 def test_few_rows_fit_nothing() -> None:
     logits, truth = drawn(2.5, False, MIN_ROWS - 1)
-    assert fit(logits, truth, False).metrics == {}
+    assert fit(logits, truth, False).metrics == {"rows": MIN_ROWS - 1, "rows_wanted": MIN_ROWS}
 
 
 def test_no_row_is_judged_by_a_temperature_that_it_was_fitted_on() -> None:

@@ -16,8 +16,9 @@ from app.tasks.token_classification.task import Entities, Entity, TagItem, TagOp
 from scripts.tasks.spec import TrainingRow
 from scripts.tasks.token_classification import SPEC
 from scripts.tasks.token_classification.spans import Span, labels_for, tags_for
-from scripts.tasks.token_classification.task import NO_LABEL, pieces, prf
+from scripts.tasks.token_classification.task import NO_LABEL, decisions_of, pieces, prf
 from scripts.training.data import Broken, Example
+from scripts.training.evaluation import Predictions
 from scripts.training.recipe import Recipe
 from tests.support.tiny_model import tiny_tokenizer
 
@@ -94,6 +95,17 @@ def test_an_entity_counts_where_its_label_and_both_ends_are_right() -> None:
     assert figures["per_class"]["B"]["f1"] == 0.0
     assert figures["by_source"]["rows.jsonl"]["rows"] == 2
     assert prf([]) == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+
+
+def test_every_entity_that_was_found_counts_for_what_its_score_means() -> None:
+    examples = [example("x" * 20, Span(0, 4, "A"), Span(5, 9, "B")), example("x" * 20)] * 60
+    answers = [answer((0, 4, "A"), (5, 8, "B")), answer((0, 1, "A"))] * 60
+    decisions = decisions_of(answers, examples)
+    assert decisions.right[:3].tolist() == [1, 0, 0]
+    assert decisions.rows[:4].tolist() == [0, 0, 1, 2]
+    found = SPEC.calibrate(Predictions(answers, [], []), examples, tiny_tokenizer(), {})
+    assert found.metrics["expected_calibration_error_before"] == pytest.approx(0.9 - 1 / 3, abs=1e-3)
+    assert (found.metrics["rows"], found.metrics["selective"]["rows"]) == (120, 180)
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("BIO", "IOB2"), ("BIOES", "IOBES")])
