@@ -89,7 +89,7 @@ def compare(folder: Path, sources: Sequence[str], limit: int = 0) -> dict[str, A
         longer than a window are left out, for the pipeline groups each of its chunks alone, and are counted.
     """
     version = open_folder(folder)
-    task: TokenClassification = version.task
+    task = TokenClassification(version.tokenizer(), version.manifest.task_options["labels"])  # scores as the pipeline has them
     examples = [example for source in sources for example in _examples(version, source)[: limit or None]]
     read = predict(task, TagOptions(), [example.item for example in examples], version.session, "Hooper")
     short = [number for number, encoded in enumerate(read.encoded) if len(encoded.rows) == 1]
