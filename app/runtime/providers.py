@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -167,6 +167,34 @@ def _unproven(manifest: Manifest, precision: Precision) -> str:
     if parity is not None and parity.passed:
         return ""
     return f"{precision} agreement " + ("was not measured" if parity is None else f"was {parity.agreement:.4f}, below its gate")
+
+
+UNTRIED: Mapping[Precision, tuple[str, str]] = {
+    "bf16": ("measure", "this processor multiplies it in hardware"),
+    "fp16": ("fp16", "GPUs multiply it several times as fast as fp32"),
+    "int8": ("int8", "about twice as many short texts a second"),
+}
+"""Precisions of an encoder, each with the command under `hooper models` that tries it and what it would give."""
+
+
+def untried(provider: Provider, manifest: Manifest, has_int8: bool, choice: PrecisionChoice = "auto") -> str:
+    """Which precision would compute a model faster here but was never tried, what it would give, and the command that tries
+    it, as a clause; empty: none. What was tried and failed is told by the provider's reason. Models that write are left out.
+
+    Args:
+        provider: as it was before `for_model` looked at the model.
+        manifest, has_int8, choice: as for `for_model`.
+    """
+    fastest: Precision = provider.precision
+    if provider.device in ("cuda", "tensorrt"):
+        fastest = "fp16"
+    elif provider.device == "cpu" and has_int8 and manifest.graph.storage == "int8":
+        fastest = "int8"
+    if choice == "fp32" or fastest not in UNTRIED or fastest in manifest.parity or manifest.decoder is not None:
+        return ""
+    command, gain = UNTRIED[fastest]
+    version = f"{manifest.name}/{manifest.version}"
+    return f"{fastest} was never tried with {version} ({gain}): hooper models {command} {version} --data FILE"
 
 
 def choices_of_auto(first: Provider, manifest: Manifest, machine: Machine | None = None) -> list[Provider]:

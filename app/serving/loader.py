@@ -59,6 +59,7 @@ from app.runtime.providers import (
     for_decoder,
     for_model,
     has_int8,
+    untried,
 )
 from app.serving.deployment import Deployment, Timings, num_rows_of, rows_of
 from app.serving.drift import Drift
@@ -164,6 +165,8 @@ async def load(
     factories = Factories(session_factory, decoder_factory)
     deployment = await _deployed_on_first(artefact, _providers(manifest, options), options, metrics, factories)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
+    if faster := untried(choose_provider(deployment.provider.device), manifest, has_int8(), options.precision):
+        logger.info("%s", faster)
     return deployment
 
 

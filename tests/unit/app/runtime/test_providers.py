@@ -18,7 +18,7 @@ import pytest
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, FileEntry, Graph, Manifest, Output, Parity
 from app.runtime import providers
-from app.runtime.providers import DeviceChoice, Machine, Provider, choices_of_auto, choose_provider, for_model
+from app.runtime.providers import DeviceChoice, Machine, Provider, choices_of_auto, choose_provider, for_model, untried
 
 BARE = Machine(
     execution_providers=frozenset({"CPUExecutionProvider"}),
@@ -223,6 +223,33 @@ def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
     manifest = model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE, fp16=ALIKE)
     chosen = for_model(provider, manifest, has_int8=True, choice="fp32")
     assert (chosen.device, chosen.precision) == (provider.device, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("provider", "has_int8", "precision", "command"),
+    [
+        (OPENVINO, True, "bf16", "measure"),
+        (CUDA, True, "fp16", "fp16"),
+        (TRT, False, "fp16", "fp16"),
+        (CPU, True, "int8", "int8"),
+    ],
+)
+def test_a_precision_that_was_never_tried_is_told_with_the_command_that_tries_it(
+    provider: Provider, has_int8: bool, precision: str, command: str
+) -> None:
+    told = untried(provider, model(has_int8_form=False, has_fp16_form=False, fp32=ALIKE), has_int8)
+    assert told.startswith(f"{precision} was never tried with m/1 (")
+    assert told.endswith(f": hooper models {command} m/1 --data FILE")
+    for parity in (ALIKE, OTHERWISE):
+        assert untried(provider, model(fp32=ALIKE, **{precision: parity}), has_int8) == ""
+    assert untried(provider, model(fp32=ALIKE), has_int8, choice="fp32") == ""
+
+
+def test_nothing_is_told_of_what_this_machine_does_not_compute_faster_or_the_model_cannot_have() -> None:
+    assert untried(CPU, model(fp32=ALIKE), has_int8=False) == ""
+    stored = model(fp32=ALIKE)
+    larger = stored.model_copy(update={"graph": stored.graph.model_copy(update={"storage": "fp16"})})
+    assert untried(CPU, larger, has_int8=True) == ""
 
 
 def devices_tried(machine: Machine, **trials: EngineTrial) -> list[Provider]:

@@ -44,13 +44,21 @@ async def test_a_device_that_is_not_there_is_refused(load_tiny: Load) -> None:
     ],
 )
 async def test_bf16_is_used_only_where_the_model_has_shown_its_parity(
-    folder: Path, load_tiny: Load, monkeypatch: pytest.MonkeyPatch, parity: dict[str, Any], precision: str, reason: str
+    folder: Path,
+    load_tiny: Load,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    parity: dict[str, Any],
+    precision: str,
+    reason: str,
 ) -> None:
+    caplog.set_level("INFO", "app.serving.loader")
     sign_again(folder, parity=parity)
     monkeypatch.setattr(loader, "choose_provider", lambda _: Provider("cpu", "bf16", "the processor multiplies it"))
     provider = (await load_tiny()).provider
     assert provider.precision == precision
     assert re.search(reason, provider.reason)
+    assert ("bf16 was never tried with tiny/1" in caplog.text) == ("bf16" not in parity)
 
 
 def add_fp16_form(folder: Path, passed: bool = True) -> None:
