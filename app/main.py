@@ -49,13 +49,10 @@ def create_app(
     """The application; models load in the background from the moment it starts, and readiness tells when they are there.
 
     Args:
-        settings: every setting.
         on_setup_error: called when no model can be loaded at the start; without it the service stays up, not ready.
-        session_factory: what opens a model's graph.
         draw: a number from 0 up to 1 for each request of which another version has a share.
         metrics: what counts; by default this application's own.
         open_models: where the models are; by default they are loaded here, in this process.
-        decoder_factory: what opens the graph of a model that writes.
 
     Raises:
         SetupError: traces are wished for, and what makes them is not installed; or an installed task cannot be taken.

@@ -23,10 +23,6 @@ MakeApp = Callable[[Settings, Callable[[HooperError], None]], Any]
 def serve(settings: Settings, make_app: MakeApp = create_app) -> int:
     """Listen, load, answer.
 
-    Args:
-        settings: every setting.
-        make_app: what makes the application of one process.
-
     Returns:
         0 after a signal; 2 if a model, the device or the port is not available, 3 if processes died again and again, with one
         sentence on standard error.

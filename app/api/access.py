@@ -28,12 +28,8 @@ def record(metrics: Metrics, method: str, path: str, log_fields: Mapping[str, st
     """Count a request that has ended, and log it.
 
     Args:
-        metrics: what counts.
-        method: of the request.
         path: without the prefix of a proxy.
         log_fields: task, model and version that it asked, as far as they are known.
-        status: of its answer.
-        seconds: that it took.
     """
     task, model = log_fields.get("task", ""), log_fields.get("model", "")
     if task or (status >= HTTPStatus.BAD_REQUEST and path not in QUIET_PATHS):

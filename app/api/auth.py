@@ -46,7 +46,6 @@ def check_key(state: Any, scope: Scope, headers: Mapping[bytes, str]) -> None:
     """Let a caller through who knows a key that the path wants and has not asked too often. No body need be there for it.
 
     Args:
-        state: what lives as long as the application.
         scope: of the request; the key's hash is noted there.
         headers: by their names in lower case.
 

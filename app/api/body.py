@@ -52,8 +52,6 @@ async def read_body(scope: Scope, headers: Headers, receive: Receive, limits: Bo
     """The whole body; it is refused as soon as that is known.
 
     Args:
-        scope, headers, receive: the request.
-        limits: what its body may cost.
         account: what it holds of the budget of all bodies; the caller releases it.
 
     Raises:

@@ -396,7 +396,6 @@ class GuardedTransport(asyncio.Transport):
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None], is_ending: Callable[[], bool]) -> None:
         """
         Args:
-            transport: the connection itself.
             close: called in place of the transport's own.
             is_ending: whether nothing will be written any more, although the transport is open.
         """

@@ -126,9 +126,7 @@ class PredictContext:
         Args:
             log_fields: where task and model are noted for the metrics and the log.
             headers: of the answer; Server-Timing is put there.
-            state: of the application.
             timeout_ms: milliseconds after which the caller no longer wants the answer.
-            priority: how urgent the caller says it is.
             background_tasks: what is done once the answer was sent.
             trace: where is noted what was asked and where the time went; None where traces are off.
             caller: hash of the key that was brought; None: none was wanted.
@@ -153,8 +151,6 @@ class PredictContext:
 
         Args:
             tasks: those of the route, in the order in which their default models are asked.
-            request: the body.
-            served: how each of them serves it.
         """
         with self._lease_for(tasks, request, served) as (deployment, own):
             prediction = await self._asked(deployment, own, request)
@@ -205,8 +201,6 @@ class PredictContext:
 
         Args:
             deployment: what `lease` gave.
-            item: the task's own.
-            options: the task's own.
             timeout_s: as of `results`.
 
         Raises:
@@ -302,7 +296,6 @@ class PredictContext:
         Args:
             deployment: what `lease` gave.
             items: the task's own item type; at least one.
-            options: the task's own options.
             place: from an item's number and the name of its field, which may be empty, to how the caller names it.
             advice: the option with which a text that is too long would be read, as the protocol writes it.
             timeout_s: seconds after which the caller no longer wants the answer, where the protocol has a field for it.
@@ -323,12 +316,7 @@ class PredictContext:
         advice: str,
         timeout_s: float | None = None,
     ) -> list[Any]:
-        """The same for a native route whose items are not the task's own: its results, in the order of the request's inputs.
-
-        Args:
-            own: how the deployment's task serves the route.
-            request: of the route.
-        """
+        """The same for a native route whose items are not the task's own: its results, in the order of the request's inputs."""
         self._wait_at_most(timeout_s)
         prediction = await self._asked(deployment, own, request)
         return self._all_good(own.told(request, prediction.results), place, advice)
@@ -399,7 +387,6 @@ class PredictContext:
 
         Args:
             items: of the request, or what a task makes of them.
-            ask: for the good ones.
             is_counted: whether these are as many as a person sent; else those were counted when the body was read.
         """
         max_items = self._state.settings.max_items

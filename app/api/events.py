@@ -112,7 +112,6 @@ class EventStream(Response):
 
         Args:
             events: at least one.
-            headers: of the answer.
             background: what is done once all were sent.
             render_error: how the protocol tells an error behind the first event.
 

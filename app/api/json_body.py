@@ -106,7 +106,6 @@ async def read_json(body: bytes, max_items: int) -> Any:
 
     Args:
         body: JSON in UTF-8, or as its first bytes say in UTF-16 or UTF-32.
-        max_items: that a request may hold.
 
     Raises:
         InvalidInput: it is no JSON, or no request could be so deep or have so many values, fields or items.

@@ -51,7 +51,6 @@ class Doors:
     def check(self, method: str, path: str, headers: Headers) -> None:
         """
         Args:
-            method: of the request.
             path: within the service, without its first slash.
             headers: by their names in lower case.
 

@@ -194,11 +194,7 @@ class Refusals:
 
 
 def is_enough(state: dict[str, Any]) -> bool:
-    """Count a refusal of a connection: whether it was the last one that it gets.
-
-    Args:
-        state: of the request.
-    """
+    """Count a refusal of a connection: whether it was the last one that it gets."""
     connection = state.get(CONNECTION)
     if connection is None:
         return False

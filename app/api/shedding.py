@@ -24,7 +24,6 @@ def shed_if_overloaded(scope: Scope, headers: Headers, log_fields: dict[str, str
     """Refuse a request unread where every model of its path's tasks has a full queue.
 
     Args:
-        scope: of the request.
         headers: by their names in lower case.
         log_fields: where the task, and the model if there is one alone, are noted for the metrics and the log.
 
@@ -49,8 +48,6 @@ class LoadShedder:
         """
         Args:
             app: whose models' queues count.
-            paths: of the routes that name their tasks.
-            root_path: the prefix of a proxy.
         """
         self._app = app
         prefix = root_path.rstrip("/")

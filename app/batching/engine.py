@@ -95,7 +95,6 @@ class EnginePool:
 
         Args:
             budget: what one batch may hold on the exclusive engine.
-            num_waiting_rows, num_waiting_tokens: what waits.
         """
         assignment = self._assignment(budget, num_waiting_rows, num_waiting_tokens)
         if assignment is not None:

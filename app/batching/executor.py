@@ -45,7 +45,6 @@ class StepExecutor:
         """
         Args:
             engine: has nothing else to do.
-            phase: the step that all of them take.
             batch: at least one sequence.
             on_computed: called once the batch was computed as a whole, before anybody is told: the engine is free by then.
 

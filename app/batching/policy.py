@@ -59,7 +59,6 @@ class Budget:
         Args:
             num_engines: that share this budget.
             num_free: of these, without a batch, the asking one included.
-            num_waiting_tokens: for all of them.
         """
         limit = min(self.max_batch_tokens, max(SMALLEST_SHARE, self.max_batch_tokens // num_engines))
         fair = math.ceil(num_waiting_tokens / num_free / self.filled_share) if num_free > 1 else limit
@@ -104,7 +103,6 @@ def admits_first(num_active: int, last_phase: Phase) -> bool:
     newcomer for whom there is room by more than one decode step.
 
     Args:
-        num_active: sequences that are being generated.
         last_phase: of the step before.
     """
     return not num_active or last_phase == "decode"

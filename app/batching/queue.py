@@ -83,7 +83,6 @@ class PriorityQueue:
         until they are taken.
 
         Args:
-            budget: what the batch may hold.
             num_free_rows: of the cache, for sequences that are generated; None: there are only sequences to encode. The first
                 one that waits has its rows first: no later one of fewer rows keeps it waiting.
         """

@@ -55,8 +55,6 @@ class Scheduler:
         """
         Args:
             engine: has every thread that it may use.
-            budget: what one batch may hold.
-            limit: what may wait.
             listener: is called with what happens.
             parallel: engines that share the threads, for when at least as many rows wait; see `EnginePool`.
             slots: where the engine keeps generating sequences; None: it only encodes.

@@ -22,7 +22,6 @@ class Watchdog:
     def __init__(self, engine: Engine, step_s: float, grace_s: float | None = None) -> None:
         """
         Args:
-            engine: what computes the steps.
             step_s: seconds that a step may take.
             grace_s: seconds that it may take to stop, once told to, by default `GRACE_S`, or `step_s` where that is less.
         """

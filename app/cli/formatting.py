@@ -40,7 +40,6 @@ def as_columns(lines: Any, limit: int, columns: int, item: Input, answer: Mappin
         lines: the task's, from an item's fields and a result.
         limit: how many labels.
         columns: characters in a line of the terminal.
-        item: what was asked.
         answer: a result, or an error in its place.
     """
     number = f"{item.line:>{NUMBER}}  "

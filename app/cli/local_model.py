@@ -145,7 +145,6 @@ class ModelRequest:
         """Have the task encode an item of any kind, so that an option which this very model refuses is told once.
 
         Args:
-            task: of the loaded model.
             spelled: how the caller writes an option, for errors.
 
         Raises:

@@ -102,8 +102,6 @@ def _answer_inputs(command: str, request: ModelRequest, files: Sequence[str], te
 
     Args:
         command: its name, for what is said at the end.
-        request: what is asked of which model.
-        files: what to answer.
         texts: in place of files.
         table: how a person is shown an answer; None: as programs are.
 

@@ -46,7 +46,6 @@ class ResumableWriter:
     def __init__(self, target: Path, job: Mapping[str, Any], file: BinaryIO, mark: Mark) -> None:
         """
         Args:
-            target: the output's final name.
             job: what is answered, as JSON: only the same job resumes this output.
             file: the partial file, open for appending.
             mark: where an earlier run has stopped.
@@ -109,7 +108,6 @@ def resumable_writer(
     """Begin an output, or resume that of the same job.
 
     Args:
-        target: the output's final name.
         job: what is answered, as JSON.
         overwrite: whether an output of this name may be replaced, once the new one is whole.
         restart: begin again, whatever an earlier run has left.

@@ -76,10 +76,7 @@ def row_writer(
 ) -> RowWriter:
     """
     Args:
-        target: its name says what kind of file it is.
-        table: the columns of the task's answers.
         options: of each request; `top_k` says how many labels or answers a table's row has.
-        task_options: of the model's manifest.
         kept_columns: of the input, which stand beside the answers.
 
     Raises:

@@ -89,7 +89,6 @@ class Progress:
     def __init__(self, num_before: int = 0, share: Callable[[int], float] | None = None) -> None:
         """
         Args:
-            num_before: rows that an earlier run has answered.
             share: which part of everything so many rows are, between 0 and 1; then a bar is shown, with the time that is left.
         """
         self._is_shown = sys.stderr.isatty() and (share is not None or not sys.stdout.isatty())

@@ -163,8 +163,6 @@ def next_release(models: Path, name: str, serves: bool = True) -> Iterator[Relea
     """An empty folder that becomes the next version under `models/name` by one rename when the block ends.
 
     Args:
-        models: the model repository.
-        name: of the model.
         serves: whether the version serves from the next start on; without it the one that serves now does. A name's first
             version always serves.
 
@@ -321,7 +319,6 @@ def serving_version(folder: Path, record: Serving | None) -> int | None:
     that was put beside a published version since then is a later publication. None where the model has no version.
 
     Args:
-        folder: of the model.
         record: which version serves, if that is written down.
 
     Raises:

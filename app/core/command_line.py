@@ -83,7 +83,6 @@ def program(name: str, examples: str = "", on_error: OnError | None = None) -> C
 
     Args:
         name: with `hooper`, as in `hooper train`.
-        examples: printed below the help as they are.
         on_error: what becomes of an error; None: whoever runs the command handles it.
     """
     return lambda function: Program(function, name, f"examples:\n{examples}" if examples else "", on_error)
@@ -93,7 +92,6 @@ def offline_errors(name: str, when_stopped: str = "") -> OnError:
     """What most commands of the offline half do with an error: one sentence, and where it is a crash its cause.
 
     Args:
-        name: the command's.
         when_stopped: what holds where it ends early.
     """
 
@@ -137,7 +135,6 @@ def spread(
     """Give a function one option for each of `options` in place of a parameter, which becomes what they were built to.
 
     Args:
-        parameter: the function's.
         options: annotations for typer, by name; all of them may be left out.
         build: makes the argument from the options that were given.
     """
@@ -168,8 +165,6 @@ def annotated_option(
     Args:
         name: the function's, from which the option's follows.
         kind: its type, `X | None` as `X`; a list is given as several words.
-        text: its help.
-        panel: under which heading it stands.
         default: of a switch: one that is on is switched off by `--no-…`.
         metavar: by its type where None.
     """

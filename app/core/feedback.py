@@ -81,7 +81,6 @@ class FeedbackFile:
 
         Args:
             path: of the file; its folder must be there.
-            max_bytes: what the file may grow to.
             on_change: is told when the file is found to be gone, or another one in its place.
 
         Raises:
@@ -193,9 +192,6 @@ def remove(path: Path, model: str | None = None, request_id: str | None = None, 
     """Delete corrections that are all of this, overwriting them on the disk.
 
     Args:
-        path: of the file.
-        model: of this model.
-        request_id: of this request.
         before: kept before this time, as ISO 8601 writes it.
 
     Returns:

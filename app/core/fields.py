@@ -97,8 +97,6 @@ def match_columns(
     """Which column holds which field; fields that no column holds, or that several may hold, are left out.
 
     Args:
-        fields: by the item's own names.
-        present: the columns of the file.
         overrides: columns that a person named; they count whether they are present or not.
     """
     present = list(present)

@@ -52,8 +52,6 @@ def read_conll(stream: Any, source: str, options: ReadOptions) -> Iterator[Recor
 
     Args:
         stream: can be peeked into.
-        source: its name.
-        options: how it is read.
 
     Raises:
         InvalidSettings: its encoding cannot be told, or its columns are refused.

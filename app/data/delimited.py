@@ -28,8 +28,6 @@ def read_delimited(stream: Any, source: str, options: ReadOptions, usual: str = 
 
     Args:
         stream: can be peeked into.
-        source: its name.
-        options: how it is read.
         usual: the delimiter where several fit equally well.
 
     Raises:

@@ -66,9 +66,6 @@ def unpacked(stream: Any, source: str, options: ReadOptions, stack: ExitStack) -
     """What is in an open file.
 
     Args:
-        stream: the file.
-        source: its name.
-        options: how it is read.
         stack: closes what is opened on the way.
 
     Raises:

@@ -34,8 +34,6 @@ def read_spreadsheet(stream: Any, source: str, options: ReadOptions) -> Iterator
 
     Args:
         stream: can be sought in.
-        source: its name.
-        options: how it is read.
 
     Raises:
         InvalidSettings: it cannot be read, is protected, is too large, has no such sheet, or its header is refused.

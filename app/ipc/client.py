@@ -42,9 +42,7 @@ class EngineClient:
     def __init__(self, path: Path, name: str, on_message: Callable[[Frame], None], down: Callable[[], None]) -> None:
         """
         Args:
-            path: the engine process's socket.
             name: what the engine process calls this one in its log.
-            on_message: gets what the engine process says unasked.
             down: called when the engine process is gone.
         """
         self._path, self._name, self._on_message, self._down = path, name, on_message, down
@@ -70,7 +68,6 @@ class EngineClient:
         """Ask; `wait` for the answer, or `abandon` it.
 
         Args:
-            kind, body, blob: of the frame.
             channel: the connection that it makes sense on; None: whichever there is.
             on_part: gets what comes before the answer.
 
@@ -182,7 +179,6 @@ class RemoteSubmission:
         """
         Args:
             ask: asks for the rows, with or without what each step gives, and names who gets what comes before the answer.
-            answer: waits for the answer.
         """
         self.num_new_tokens = 0
         self.future: asyncio.Future[SubmissionResult] = asyncio.get_running_loop().create_future()
@@ -232,7 +228,6 @@ class RemoteScheduler:
         Args:
             client: to the engine process; the scheduler lives as long as its present connection.
             number: the deployment's, as the engine process counts.
-            info: what the engine process says of it.
         """
         self.budget, self.limit = info.budget, info.limit
         self._client, self._number, self._channel = client, number, client.channel
@@ -296,7 +291,6 @@ class RemoteScheduler:
         """As `Scheduler.start`, but what the engine process refuses is told by the submission.
 
         Args:
-            rows, deadline, priority: as there.
             sampling: a `RemoteSampling`.
         """
         self.check_open(priority)

@@ -89,10 +89,8 @@ class RegistryFollower:
     ) -> None:
         """
         Args:
-            path: the engine process's socket.
             name: what the engine process calls this one in its log.
             drain_s: seconds that requests get when their deployment is replaced.
-            metrics: of this process.
             give_up: called when the list cannot be followed.
             tasks: those that the engine process has, too; None: all that are installed.
         """

@@ -47,9 +47,6 @@ class ClientSession:
     def __init__(self, channel: Channel, name: str, lease: Lease, schedule_update: Callable[[], None]) -> None:
         """
         Args:
-            channel: to the front end.
-            name: what the log calls it.
-            lease: keeps a deployment open.
             schedule_update: called when a queue may have changed.
         """
         self.name, self.generation = name, 0

@@ -253,7 +253,6 @@ class SharedMetrics(Metrics):
         Args:
             folder: where the files of all processes lie.
             place: this process's, such as `front-end-1`; two that run at the same time must not share one.
-            kind: what the process is.
             is_successor: another one had this place before, and has died.
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # prometheus-client takes it from nowhere else

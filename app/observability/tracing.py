@@ -65,7 +65,6 @@ class Traces:
         """
         Args:
             exporter: a `SpanExporter` of OpenTelemetry's.
-            version: of the service.
         """
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -85,9 +84,7 @@ class Traces:
         """Make the spans of a request that has been answered.
 
         Args:
-            trace: what was written down of it.
             route: the path's template; empty where no route was found.
-            status: of its answer.
         """
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 

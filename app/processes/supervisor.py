@@ -41,7 +41,6 @@ class RestartPolicy:
         """Why there is no use in another one; empty where there is.
 
         Args:
-            name: of the process.
             max_restarts: how often it may be started again; None: as often as it lives for a while.
         """
         if max_restarts is not None and self.num > max_restarts:

@@ -70,10 +70,8 @@ class EncoderEngine:
         """
         Args:
             graph_file: the .onnx file.
-            graph: its entry in the manifest.
             provider: what to run it on; see `choose_provider`.
             num_threads: threads of the engine; 0: all cores this process may use.
-            session_factory: what opens the graph.
 
         Raises:
             InvalidArtefact: the graph cannot be loaded, or its inputs are not the manifest's.

@@ -79,7 +79,6 @@ def open_bound_session(graph_file: Path, provider: Provider, num_threads: int, f
 
     Args:
         graph_file, num_threads: as for `open_session`.
-        provider: of the processor.
         folds: whether its weights are stored as int8 or fp16, and are to become fp32 once.
 
     Raises:

@@ -100,7 +100,6 @@ def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: Pr
 
     Args:
         provider: what `choose_provider` chose.
-        manifest: the model's.
         has_int8: whether the processor multiplies int8 exactly; see `app.runtime.providers.has_int8`.
         choice: `fp32` takes no other.
     """
@@ -120,8 +119,6 @@ def for_decoder(provider: Provider, manifest: Manifest, choice: PrecisionChoice 
     somebody asks for that.
 
     Args:
-        provider: the encoder's.
-        manifest: has a decoder.
         choice: `fp32` takes no other; `int4` takes that form where the version has it.
     """
     processor = provider if provider.device == "cpu" else Provider("cpu", "fp32", "decoders run on the processor")
@@ -204,7 +201,6 @@ def choices_of_auto(first: Provider, manifest: Manifest, machine: Machine | None
 
     Args:
         first: what `choose_provider` chose.
-        manifest: the model's.
         machine: None: this one.
     """
     there = _candidates(machine or detect_machine())

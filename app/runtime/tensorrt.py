@@ -28,7 +28,6 @@ def tensorrt_options(graph_file: Path, graph: Graph, provider: Provider) -> dict
 
     Args:
         graph_file: the published one; engines are kept apart by its content.
-        graph: its entry in the manifest.
         provider: with the limits of its batches; without them, an engine is built anew whenever a tensor is larger than before.
     """
     folder = str(cache_folder(graph_file))

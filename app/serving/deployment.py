@@ -177,7 +177,6 @@ class Deployment:
 
         Args:
             items: the task's own item type; at least one.
-            options: the task's own options.
             deadline: `time.monotonic()` seconds after which nobody wants the answer.
             priority: `bulk` waits until the engine has nothing interactive to do.
             is_repeated: the items were asked before, and are not counted for drift a second time.
@@ -255,7 +254,6 @@ class Deployment:
 
         Args:
             num_rows: of each item that could be encoded.
-            options: the task's own options.
             prefix_owner: see `SamplingParams`.
         """
         if self._generative is None:

@@ -17,10 +17,8 @@ class Drift:
     def __init__(self, manifest: Manifest, task: Task[Any, Any, Any], unknown_id: int | None, metrics: Metrics) -> None:
         """
         Args:
-            manifest: of the version.
             task: what encodes its items and reads its answers.
             unknown_id: the token that stands for what the vocabulary lacks; None: it lacks nothing.
-            metrics: count the items.
         """
         self._task, self._unknown_id = task, unknown_id
         self._version = version = (manifest.name, str(manifest.version))

@@ -81,7 +81,6 @@ async def explain(
     """Explain items; one that cannot be explained yields its error in its place. Each answer is an `Explanation`.
 
     Args:
-        deployment: the model that is to explain itself.
         items: the task's own item type; at least one.
         options: what is explained, and how.
         deadline: `time.monotonic()` seconds after which nobody wants the answer.

@@ -37,8 +37,6 @@ class FailedModel:
 def failed_model(name: str, version: int | None, folder: Path, error: Exception) -> FailedModel:
     """
     Args:
-        name, version: of what was to be loaded.
-        folder: of the model's versions.
         error: what came of it, be it one that nobody expected.
     """
     detail = error.detail if isinstance(error, HooperError) else f"loading failed ({type(error).__name__})"

@@ -40,7 +40,6 @@ class FeedbackWriter:
         Args:
             metrics: where corrections are counted.
             path: of the file; empty: none are kept.
-            max_bytes: what the file may grow to.
         """
         self._metrics, self._path, self._max_bytes = metrics, path, max_bytes
         self._writer = ThreadPoolExecutor(1, "feedback")
@@ -156,12 +155,9 @@ async def correct(
     The model answers each item once more, so that what is stored is its own answer and not what a caller says it was.
 
     Args:
-        deployment: the model that is corrected.
         corrections: with the task's own item type; at least one.
         note: what is stored with each.
-        writer: stores them.
         deadline: `time.monotonic()` seconds after which the model's answer is no longer waited for.
-        priority: how urgent the rows are for the engine.
 
     Raises:
         Overloaded, Unavailable, DeadlineExceeded: for the request as a whole; nothing of it is stored.

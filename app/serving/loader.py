@@ -147,10 +147,6 @@ async def load(
     fp32 and says why. With the device `auto`, one that cannot run the model leaves it to the next, and the reason says so.
 
     Args:
-        artefact: what to load.
-        options: what the settings say about it.
-        metrics: what is told of its batches.
-        session_factory: what opens its graph.
         decoder_factory: what opens that of its decoder, where it has one.
 
     Raises:

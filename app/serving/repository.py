@@ -24,7 +24,6 @@ class Repository:
     def __init__(self, root: Path, state: str = "") -> None:
         """
         Args:
-            root: the folder.
             state: another one with records of which version serves; empty: there is none.
         """
         self.root = root

@@ -40,7 +40,6 @@ class Versions:
             registry: where deployments live.
             repository: where versions lie.
             load: makes a deployment of an artefact.
-            recovery: is told to watch each engine.
         """
         self._registry, self._repository, self._load, self._recovery = registry, repository, load, recovery
 
@@ -87,7 +86,6 @@ class Versions:
         Args:
             serve: the models that must load, as `Repository.find` takes them; empty: all there are, none of which must.
             defaults: by task, the model that answers requests which name none; they must load as well.
-            specs: the tasks that are served.
 
         Returns:
             What failed, and with what.

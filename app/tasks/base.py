@@ -131,7 +131,6 @@ class Detokenizer(Protocol):
         """What may be told now that it could not be before; may be empty.
 
         Args:
-            index: of the row among the item's own.
             token_ids: what a step wrote of it; may be empty.
             is_last: whether the row is finished.
         """

@@ -126,9 +126,7 @@ class GrammarCompiler:
     def __init__(self, tokenizer: Tokenizer, vocab_size: int, eos_token_ids: Sequence[int], drops_blank: bool = True) -> None:
         """
         Args:
-            tokenizer: of what is written.
             vocab_size: of the logits.
-            eos_token_ids: what ends a text.
             drops_blank: whether a text is decoded alone, so that a blank which the first token begins with is none of it.
         """
         self._tokenizer, self._vocab_size, self._eos = tokenizer, vocab_size, list(eos_token_ids)

@@ -36,7 +36,6 @@ class Sums:
 def summed(task: Task[Any, Any, Any], unknown_id: int | None, answers: Iterable[tuple[Encoded, Any]], options: Any) -> Sums:
     """
     Args:
-        task: what encoded the items and read the answers.
         unknown_id: the token that stands for what the vocabulary lacks; None: it lacks nothing.
         answers: items with their answers.
         options: those that the items were asked with.

@@ -211,8 +211,6 @@ def option_name(field: str, parameters: Mapping[str, Any], place: Callable[[str]
     """How the caller names what a task calls a field in an error: an option by its parameter, what is named already as it is.
 
     Args:
-        field: as the task calls it.
-        parameters: that were sent.
         place: from a parameter's name to where it stands.
     """
     return field if field.partition(".")[0] in NAMED else place(sent_name(field, parameters))
@@ -265,7 +263,6 @@ def codec(
         parameters: the task's own beside those of all.
         own: from all parameters to fields of the native request that they stand for.
         beside: of its own parameters those that say how to write, as `generate_parameters` do.
-        item, others: of the codec.
     """
 
     renamed: Mapping[str, str] = others.get("renamed", {})
@@ -304,10 +301,7 @@ def written_tensors(
     """Of a task that writes a text from a text: `text` in, the written texts out, (items,).
 
     Args:
-        output: name of the tensor of written texts.
         description: of both, for the docs page.
-        model: who is asked in the example.
-        example: a text.
         item: from a text to the task's item.
     """
     return OpenInferenceCodec(

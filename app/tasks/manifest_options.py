@@ -18,7 +18,6 @@ def checked_options(task: Callable[..., Any], task_options: Mapping[str, Any]) -
 
     Args:
         task: its class; the first argument is the tokenizer and no option.
-        task_options: of a manifest.
 
     Raises:
         InvalidArtefact: an option is unknown, missing, or nonsense.

@@ -99,8 +99,6 @@ def words_of(field: str, text: str, tokens: Sequence[tuple[int, Span]]) -> list[
     """The words of one field that the model read.
 
     Args:
-        field: its name in the item.
-        text: the caller's own.
         tokens: position in the row and character span of each of its tokens.
     """
     end = max((end for _, (_, end) in tokens), default=0)

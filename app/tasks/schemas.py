@@ -115,7 +115,6 @@ def read_as(kind: type[ModelT], value: Any, place: Callable[[str], str]) -> Mode
     """A value as a schema reads it.
 
     Args:
-        kind: the schema.
         value: JSON.
         place: from a field to how the caller names it; from nothing, where the value itself is wrong.
 

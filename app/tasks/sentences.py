@@ -62,7 +62,6 @@ def sentences(text: str, language: str = LANGUAGE) -> list[Span]:
     Blank lines, list items and short lines end a sentence even without a full stop.
 
     Args:
-        text: any.
         language: its code, as `de` or `pt-BR`. English, German, French and Spanish have tables of corrections, Chinese and
             Japanese rules of their own; others are split as `sentencex` does: what that does not know, by English rules.
     """

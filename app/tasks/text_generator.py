@@ -57,8 +57,6 @@ class TextGenerator:
     def __init__(self, tokenizer: Tokenizer, decoder: Decoder, target: Tokenizer | None = None) -> None:
         """
         Args:
-            tokenizer: of the sources.
-            decoder: of the manifest.
             target: of what is written, where it is another.
 
         Raises:
@@ -79,7 +77,6 @@ class TextGenerator:
         """What the engine is to do.
 
         Args:
-            options: the caller's.
             changes: what the task decides, by the names of `SamplingParams`.
 
         Raises:
@@ -283,7 +280,6 @@ class GenerativeTask(ABC):
     def __init__(self, generator: TextGenerator, newline: str = "") -> None:
         """
         Args:
-            generator: of the model.
             newline: what it writes for the end of a line; empty: nothing of its own.
         """
         self.generator = generator.reading(newline)

@@ -60,11 +60,8 @@ def correction_of(
 ) -> CorrectionCodec:
     """
     Args:
-        name: of the schema.
         key: of the better text, in what is sent, in what is kept and in the row that is trained on.
         described: the better text, in a sentence for the schema.
-        example: a text and what should be written for it.
-        options: of the request that is corrected.
     """
     schema = _schema(name, {key: described}, options.fields)
 

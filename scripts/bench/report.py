@@ -54,7 +54,6 @@ def run_measurement(parser: argparse.ArgumentParser, measure: Callable[[argparse
     """Measure, print the figures as JSON, and keep them where `--output` says.
 
     Args:
-        parser: of the command's options.
         measure: from the options to the figures; what is not as promised stands in their `complaints`.
         arguments: of the command line; None: this process's.
 
@@ -128,7 +127,6 @@ def draw(file: Path, size: tuple[float, float], paint: Callable[[Any, list[Any]]
     """Write an SVG that is legible on a light page and on a dark one, and the same for the same picture.
 
     Args:
-        file: to write.
         size: in inches.
         paint: fills the figure and its axes.
         columns: how many axes there are, next to each other.

@@ -214,7 +214,6 @@ def start_service(
         log: where it writes; by default to this process's standard error.
         key: sent with every request to it.
         ready_path: what it answers with 200 once it is ready.
-        start_s: how long that may take.
 
     Raises:
         SetupError: it does not get ready.
@@ -268,8 +267,6 @@ def run_program(
     """What a program prints until it ends.
 
     Args:
-        command: its words.
-        name: how a failure calls it.
         settings: environment variables besides this process's; an empty value removes one.
         folder: where it runs; by default here.
 

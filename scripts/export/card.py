@@ -87,14 +87,10 @@ def write_imported_card(
 
     Args:
         recipe: its name, description, licence and limits.
-        task: what it is for.
         source: the checkpoint, as it was named.
         max_tokens: of its longest input.
-        num_bytes: of its graph.
         evaluation: its figures, where labelled texts were given.
-        origin: paragraphs on the checkpoint.
         parity: precision to its agreement with PyTorch.
-        compared_on: the texts that it was compared on.
     """
     default = f"A model for {task}, made from {source}."
     sections = [
@@ -313,10 +309,8 @@ def describe_form(precision: Precision, parity: Parity, comparison: str, compare
     """The section of a card on a form of the decoder that was added later.
 
     Args:
-        precision: of the form.
         parity: with the graphs in fp32.
         comparison: the same in words.
-        compared_on: the texts that it was compared on.
     """
     compared = f"The decoder's step in {precision} beside the same in fp32, on {compared_on}: {comparison}."
     paragraphs = [f"\n## In {precision}", compared]

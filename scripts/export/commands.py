@@ -121,7 +121,6 @@ def import_artefact(source: Path, models: Path, name: str = "") -> Path:
 
     Args:
         source: the folder or archive.
-        models: the repository.
         name: of the model here; by default as there.
 
     Returns:

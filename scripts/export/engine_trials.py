@@ -87,9 +87,7 @@ def try_engines(graph_file: Path, graph: Graph, rows: Sequence[Row], timeout_s: 
 
     Args:
         graph_file: the .onnx file, which the CPU was seen to run.
-        graph: its entry in the manifest.
         rows: as they will be sent; a sample of many lengths is taken.
-        timeout_s: how long one engine may take.
     """
     job = json.dumps({"graph": graph.model_dump(mode="json"), "rows": [_as_json(row) for row in _sample(rows)]})
     trials = {device: _try_in_subprocess(device, graph_file, job, timeout_s) for device in other_engines()}
@@ -112,9 +110,7 @@ def judge(
     """Run the rows in each precision; what decides is the first of them.
 
     Args:
-        open_engine: opens it in a precision.
         precisions: fp32, and others that it has.
-        rows: what is run.
         expected: their outputs on the CPU in fp32.
     """
     errors: dict[Precision, float] = {}

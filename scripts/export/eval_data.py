@@ -69,8 +69,6 @@ def load_eval_data(
     built-in ones.
 
     Args:
-        training: the training half of the model's task.
-        task_options: what the model's manifest says to its task.
         recipe: names the sources, and perhaps columns.
         known: how the data that the model was trained on was written.
 

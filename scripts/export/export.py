@@ -79,7 +79,6 @@ def export_graph(
         axis: what one output vector belongs to; see `app.core.manifest.Output`.
         file: what is written; large weights lie beside it where it would pass protobuf's limit.
         may_pack: without it, rows are padded.
-        padding_side: of a padded graph's tensors.
         rows: several of different lengths, of the kind that is served: some models look for their separators.
 
     Raises:

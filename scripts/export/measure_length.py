@@ -46,7 +46,6 @@ def measure_length(folder: Path, recipe: Recipe, say: Say) -> Manifest:
     before they are joined, with the old limit. How good the model is on long texts is not measured.
 
     Args:
-        folder: the published version.
         recipe: `max_tokens` is the new limit, larger or smaller; `validation` or `data` names texts of the model's own kind,
             without any, built-in ones are taken.
         say: told what is compared, and what came of it.

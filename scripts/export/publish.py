@@ -75,13 +75,10 @@ def contents_of(
 
     Args:
         recipe: its name, description, licence and golden requests.
-        base_model: what it was made from.
         definition: JSON text of the tokenizer.
         tokenizer: the same, with the length of the longest input.
-        verified: the graph.
         reference: what the graph was compared with.
         evaluation: what evaluation.json says.
-        card: README.md.
     """
     training, options = reference.training, reference.training.serving_options()
     session = EncoderEngine(verified.file, verified.graph, choose_provider("cpu"))
@@ -106,8 +103,6 @@ def publish(contents: VersionContents, models: Path, serves: bool = True) -> Pat
     """Write the next version under `models/<name>` and make it visible by one rename.
 
     Args:
-        contents: what it is made of.
-        models: the model repository.
         serves: whether it serves from the next start on, in place of an earlier version.
 
     Returns:

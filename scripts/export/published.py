@@ -86,9 +86,6 @@ def open_version(model: str, models: Path, device: DeviceChoice = "cpu", may_wri
     """Read, verify and load what a person named: `name`, `name/version`, or a folder's path.
 
     Args:
-        model: as it was named.
-        models: the model repository.
-        device: what runs it.
         may_write: whether a model that writes is of use here.
 
     Raises:
@@ -105,8 +102,6 @@ def open_version(model: str, models: Path, device: DeviceChoice = "cpu", may_wri
 def open_folder(folder: Path, device: DeviceChoice = "cpu", may_write: bool = False) -> OpenVersion:
     """
     Args:
-        folder: of the version.
-        device: what runs it.
         may_write: whether a model that writes is of use here.
 
     Raises:
@@ -199,8 +194,6 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
     """Give a version another variant: the next version has the same weights, and the variant beside them.
 
     Args:
-        variant: which one.
-        folder: the published version.
         recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
             names files of held-out items, labelled or not.
         models: where the next version is published.
@@ -311,7 +304,6 @@ def add_bf16_agreement(folder: Path, recipe: Recipe, say: Say) -> Parity:
     same version, and passed or not: the service computes in bf16 only where it passed.
 
     Args:
-        folder: the published version.
         recipe: as for `publish_variant`.
         say: told what is compared, and what came of it.
 
@@ -336,7 +328,6 @@ def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReferenc
     """Measure what held-out items are like to a version, and write it into its manifest; it stays the same version.
 
     Args:
-        folder: the published version.
         recipe: as for `publish_variant`.
         say: told what is counted over, and how the model does on it where that can be told: it should be what its card says.
 

@@ -29,7 +29,6 @@ def publish_int4(folder: Path, recipe: Recipe, models: Path, say: Say, accepted_
     """Give a version that continues texts a form of its step in int4: the next version has the same weights, and it besides.
 
     Args:
-        folder: the published version.
         recipe: as for `publish_variant`.
         models: where the next version is published.
         say: told what is compared, and what came of it.

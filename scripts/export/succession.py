@@ -65,10 +65,6 @@ def judge_succession(
 
     Args:
         recipe: names the model, the repository, and whether the new version serves however it compares.
-        training: of the new version.
-        examples: its held-out rows.
-        answers: its own answers to them.
-        task_options: of its manifest.
     """
     folder = Path(recipe.models) / recipe.name
     version = f"{recipe.name}/{next_version(folder)}"
@@ -88,7 +84,6 @@ def foreseen_succession(recipe: Recipe, task: str) -> str:
 
     Args:
         recipe: names the model, the repository, and whether the new version serves however it compares.
-        task: of the new version.
 
     Raises:
         HooperError: what serves now cannot be told.

@@ -35,7 +35,6 @@ def definition_of(tokenizer: Any, name: str) -> str:
     `model_input_names` lack them, and where `truncation_side` is left, `truncation` says so.
 
     Args:
-        tokenizer: a fast one of transformers.
         name: of the checkpoint, for errors.
 
     Raises:

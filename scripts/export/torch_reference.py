@@ -86,11 +86,8 @@ def torch_reference(
     """The model's answers to the examples, through the production task.
 
     Args:
-        training: the task's training half.
         model: a transformers model with its head.
         tokenizer: with the length of the longest input.
-        task_options: what the manifest will say.
-        examples: what it answers.
         is_labelled: whether their targets are the right answers; only then something can be calibrated.
     """
     if isinstance(tokenizer, PairTokenizer):

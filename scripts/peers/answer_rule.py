@@ -43,10 +43,6 @@ def reference_answer(
     """The likeliest answer.
 
     Args:
-        tokenizer: a fast one of transformers.
-        logits: the model.
-        question, context: the item.
-        max_tokens: of a window.
         stride: tokens that neighbouring windows share.
         max_answer_tokens: of the longest answer.
     """

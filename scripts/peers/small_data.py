@@ -76,7 +76,6 @@ class LabelledSet:
     def __init__(self, name: str, words: str, test_rows: int) -> None:
         """
         Args:
-            name: in the table.
             words: its file, and options of `hooper train` for it, such as `--label-column topic`.
             test_rows: how many are put away.
         """

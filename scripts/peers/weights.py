@@ -10,7 +10,6 @@ def write_transformers_folder(published: Path, target: Path) -> None:
     """Write config, safetensors, tokenizer and a plain ONNX export (`onnx/model.onnx`) of a published version.
 
     Args:
-        published: a version's folder.
         target: the folder to fill; it need not exist.
 
     Raises:

@@ -109,7 +109,6 @@ def check_licences(root: Path, serving: Mapping[str, str]) -> CheckResult:
     """The page is not stale, and whoever serves Hooper need not publish their own code for it.
 
     Args:
-        root: the checkout.
         serving: licence by package of an environment in which nothing but Hooper was installed.
     """
     file = root / "docs" / "licences.md"

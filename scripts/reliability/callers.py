@@ -160,7 +160,6 @@ async def drive(
 
     Args:
         port: the service's, on this machine.
-        requests: what to ask.
         connections: how many at once.
         expected: from a text to what is said to it; empty where it is not known yet: then it is filled.
         counts: of before, to go on from.

@@ -16,7 +16,6 @@ def main(name: str, poison: int) -> int:
     """Serve until a signal.
 
     Args:
-        name: of one of the faults.
         poison: the token that makes a row guilty.
 
     Returns:

@@ -65,11 +65,8 @@ def write_run_report(
     """Report on what was just published.
 
     Args:
-        folder: the published version.
         prepared: the data, with the results of its checks.
         reference: the task, and the held-out examples.
-        verified: the published graph's answers to them.
-        runner: the graph itself.
         run: where the report is written.
         sections: of the report that were measured before.
 
@@ -97,8 +94,6 @@ def write_data_report(version: OpenVersion, recipe: Recipe, runs: Path) -> Path:
     """Report on how a published version does on the recipe's `validation`; no earlier report is written over.
 
     Args:
-        version: what answers.
-        recipe: names data and columns.
         runs: folder of the runs, into which the report goes, and where trainings keep which rows they had.
 
     Returns:

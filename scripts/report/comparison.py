@@ -38,8 +38,6 @@ def compare(version: OpenVersion, other: OpenVersion, recipe: Recipe, limit: int
     """Everything that `hooper compare` tells.
 
     Args:
-        version: a version.
-        other: another of the same task.
         recipe: `validation` names the texts; without any, built-in ones are taken.
         limit: so many texts at most on which they differ.
         runs: folder of the runs, where trainings keep which rows they had.

@@ -28,8 +28,6 @@ class Overlap:
     def of(cls, manifest: Manifest, examples: Sequence[Example], runs: Path) -> Overlap:
         """
         Args:
-            manifest: of the version that answers.
-            examples: what it answers.
             runs: folder of the runs, where trainings keep their records.
         """
         record = find(manifest, runs)

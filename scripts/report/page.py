@@ -154,9 +154,6 @@ def page_of_data(run: Path, version: int, sources: Sequence[str], fingerprint: s
     """A page of other data: that of an earlier report on the very same, else one that is not there yet.
 
     Args:
-        run: the run's folder.
-        version: of the model.
-        sources: the data's files.
         fingerprint: of the report: what it says under `fingerprint`.
     """
     stem = f"report-{version}-{_slug(sources)}"

@@ -97,7 +97,6 @@ def curve(lines: Mapping[str, Sequence[tuple[float, float]]], up: str) -> Markup
 
     Args:
         lines: by kind, which is also the line's class: updates and values; at least one of them is not empty.
-        up: what the values are.
     """
     points = [point for line in lines.values() for point in line]
     last = 5 * math.ceil(max(update for update, _ in points) / 5)  # so that each of the five steps is a whole update

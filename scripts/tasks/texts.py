@@ -99,7 +99,6 @@ class TextColumns:
         """A record as an example, or why it is none.
 
         Args:
-            record: the row.
             source: where it is from.
             read_label: of a cell; raises ValueError with words that go before "in column …". None: there is no label.
         """

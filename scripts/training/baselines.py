@@ -42,11 +42,8 @@ def measure_baselines(
     """Each baseline's metrics, and by how much the model's answers are better on the same rows.
 
     Args:
-        training: the task.
         train: what the model was trained on; a baseline learns from nothing else.
-        examples: the held-out rows.
         answers: the model's, to these rows.
-        task_options: as the manifest has them.
 
     Returns:
         As `compare_baselines`.
@@ -137,7 +134,6 @@ def fit_classifier(texts: Sequence[str], targets: np.ndarray, num_labels: int) -
     """TF-IDF and logistic regression.
 
     Args:
-        texts: to learn from.
         targets: label numbers (rows,), or indicators of several labels (rows, labels).
         num_labels: how many there are.
 

@@ -69,7 +69,6 @@ def fetch(name: str, home: Path | None = None) -> Path:
     """Make a base model's folder, unless it is there.
 
     Args:
-        name: of one that is to be fetched.
         home: where to keep it; default: `HOME`.
 
     Raises:

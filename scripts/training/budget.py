@@ -60,7 +60,6 @@ def within_budget(setup: TrainingSetup, model: Any, folder: Path) -> BudgetPlan:
     """Never more epochs than would be chosen without a budget, and never less than one update.
 
     Args:
-        setup: what is trained on.
         model: left as it is.
         folder: of the run; nothing is written into it.
     """
@@ -76,7 +75,6 @@ def timed_trial(setup: TrainingSetup, model: Any, folder: Path, limit_s: float, 
     """Tokens a second, by a few updates at a learning rate of 0.
 
     Args:
-        setup: what is trained on.
         model: a copy, which the trainer leaves wrapped in its own precision.
         folder: of the run; nothing is written into it.
         limit_s: after which no other update begins.

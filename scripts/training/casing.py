@@ -76,7 +76,6 @@ def add_capitals(model: Any, definition: str) -> None:
     """Let a model with the vectors of the uncased pieces read the cased ones: as the uncased ones, until it has learnt.
 
     Args:
-        model: a transformers model.
         definition: of the tokenizer that `with_capitals` made.
 
     Raises:

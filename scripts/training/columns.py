@@ -365,7 +365,6 @@ def with_task(recipe: Recipe, records: Mapping[str, Sequence[Record]] | None = N
     """The recipe with the task that its data is for, where it names none, and a sentence on that.
 
     Args:
-        recipe: names the data.
         records: what was read of it already; None: its first rows are read.
 
     Raises:

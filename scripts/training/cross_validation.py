@@ -44,7 +44,6 @@ def judge(options: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, An
     """Train on all folds but this one: which rows of this one are answered rightly, in order, and the seconds it took.
 
     Args:
-        options: keys of a recipe.
         fold: counted from 0.
         num_folds: 2 or more.
 
@@ -90,7 +89,6 @@ def measure(options: argparse.Namespace, known: Mapping[str, Mapping[str, Any]])
     """Every way on every fold.
 
     Args:
-        options: of the command line.
         known: ways that an earlier run judged on the same folds.
 
     Raises:

@@ -83,7 +83,6 @@ def load(
     """Parse all records, stop if too many are broken, and split by stratum with the recipe's seed.
 
     Args:
-        recipe: names the sources and the split.
         records: of each source.
         parse: one record to an example, or why not.
         stratum: the same share of each stratum is held out.

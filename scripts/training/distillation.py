@@ -50,7 +50,6 @@ class Teacher:
         labels).
 
         Args:
-            examples: what is answered.
             students: the same as the student reads them; only looked at where each token has an output.
 
         Raises:
@@ -76,9 +75,6 @@ def open_teacher(name: str, training: TrainingTask, task_options: Mapping[str, A
     """Load a finished run folder, a folder that transformers saved, or a hub id.
 
     Args:
-        name: of it.
-        training: the task.
-        task_options: the student's.
         max_tokens: longest row of the student; where each token has an output, the teacher reads in the same rows.
 
     Raises:
@@ -117,10 +113,6 @@ def taught_rows(
     """What is trained on, with the teacher's answers.
 
     Args:
-        name: of the teacher.
-        training: the task.
-        tokenizer: the student's.
-        task_options: the student's.
         parts: examples with labels, and those without.
         file, resume: as for `with_teacher_logits`.
 
@@ -184,7 +176,6 @@ def with_teacher_logits(
     """The rows with the teacher's logits.
 
     Args:
-        rows: the student's.
         ask: gives the logits. (rows, labels), or (tokens of all rows, labels)
         file: where the logits are kept, until the run is forgotten; None: nowhere.
         resume: whether what is kept there is this run's.

@@ -73,10 +73,8 @@ def dry_run(recipe: Recipe, file: Path | None, resume: bool, command: str) -> in
     """Print each check as it is made, and at the end what they come to.
 
     Args:
-        recipe: of the run.
         file: where it was read from.
         resume: whether the run goes on from an earlier one.
-        command: the run's own line.
 
     Returns:
         0, or the exit code with which the run would end.

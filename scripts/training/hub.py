@@ -72,7 +72,6 @@ def model_location(name: str, role: str) -> str:
     library's cache.
 
     Args:
-        name: as a person typed it.
         role: what it is needed as, for the sentence: `base model`, `teacher`, ….
 
     Raises:

@@ -75,7 +75,6 @@ def find_learning_rate(recipe: Recipe, task: TrainingTask, model: Any, rows: Seq
         recipe: everything of the training but its rate, schedule and length.
         task: whose head.
         model: with that head.
-        rows: to train on.
         folder: of the run; nothing is written into it.
 
     Raises:

@@ -62,7 +62,6 @@ def foldable(pipeline: Pipeline, records: Mapping[str, list[Record]], fold_all: 
     """The data without corrections, whose `written` rows may be judged, and the corrections to train on beside them.
 
     Args:
-        pipeline: of the recipe.
         records: of each source.
         fold_all: as for `cut_rows`.
     """
@@ -90,7 +89,6 @@ def cut_rows(
     """The data in folds, with what there is to say of it.
 
     Args:
-        pipeline: of the recipe.
         records: of each source.
         num_folds: 2 or more.
         fold_all: fold every row where the recipe names none to hold out, by `validation` or `split`; else those that it would
@@ -124,10 +122,7 @@ def cross_validate(pipeline: Pipeline, prepared: Prepared, folds: Folds, start: 
     """Train and judge each fold; nothing is kept but what is returned.
 
     Args:
-        pipeline: of the recipe.
         prepared: the data, as `cut_rows` gives it.
-        folds: of the same call.
-        start: of every model.
 
     Returns:
         A report as `scripts.report.build` makes it, on the rows of all folds; of each fold under `cross_validation`.

@@ -69,9 +69,7 @@ class Pipeline:
     ) -> None:
         """
         Args:
-            recipe: what is made.
             recipe_file: where the recipe was read from, for the card.
-            say: prints each stage.
             script: the Python that repeats this run, for the card, where no `hooper train` line does.
             callbacks: who is told what training does, beside the recipe's trackers.
         """
@@ -215,7 +213,6 @@ class Pipeline:
         """Fine-tune from `start`, by default the recipe's base model, or go on from what an earlier run left.
 
         Args:
-            prepared: the data.
             resume: whether to go on.
             start: what training begins with.
             watched: rows whose loss callbacks are told after each epoch, where the recipe has no autofit with rows of its own.

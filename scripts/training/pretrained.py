@@ -194,7 +194,6 @@ def choose_max_tokens(recipe: Recipe, limit: int, usual: int = DEFAULT_LIMIT) ->
     says nothing about those that will be sent.
 
     Args:
-        recipe: what is trained.
         limit: longest input of the base model.
         usual: longest one where the recipe says none.
 
@@ -274,7 +273,6 @@ def resolve(name: str, role: str = "base model") -> BaseModel:
     """Find the weights for a recipe's `base_model`: one that needs no hub, a folder, or on the hub.
 
     Args:
-        name: as a person typed it.
         role: what they are needed as, for the sentences.
 
     Raises:

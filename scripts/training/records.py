@@ -18,7 +18,6 @@ def read_records(source: str, options: ReadOptions = ReadOptions()) -> list[Reco
 
     Args:
         source: its path, or the data set's id.
-        options: how a file is read.
 
     Raises:
         InvalidSettings: there is no such source, or its format is not known.

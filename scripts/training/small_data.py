@@ -60,8 +60,6 @@ def resolved(
         recipe: with `auto` where nobody said another.
         task: whose head.
         model: with that head, as it was loaded; `head_is_new` says whether its weights are drawn at random.
-        location: of the base model.
-        num_rows: to train on.
         has_text_vectors: whether the base model was trained to say something of whole texts by what its head read, as a
             published classifier was: then a probe reads that too.
 

@@ -113,7 +113,6 @@ def sweep(recipe: Recipe, space: Mapping[str, Any], num_trials: int, prune: bool
     """Try recipes until there are so many trials, and write the best as TOML.
 
     Args:
-        recipe: what all of them have in common.
         space: as `parse_space` gives it.
         num_trials: those of earlier calls included.
         prune: whether trials end early whose loss on the judged rows is worse than usual at this point of a trial.

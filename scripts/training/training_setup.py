@@ -152,7 +152,6 @@ def batch_tokens(recipe: Recipe, num_tokens: float, num_written: int) -> int:
     """Rows x width of an update: as the recipe says, or so many that an epoch has some 50 updates.
 
     Args:
-        recipe: may name them.
         num_tokens: of all rows, each by the longer of source and target.
         num_written: tokens of the vocabulary.
     """

@@ -55,9 +55,7 @@ class NativeEndpoint:
         """
         Args:
             path: within the service, as `v1/classify`.
-            request: what a body must be.
             result: what stands in `results` for one item.
-            answer: answers a request that was read.
             stream: answers one whose field `stream` is true, piece by piece; None: there is no such field.
         """
         self.path, self.request, self.result = path, request, result

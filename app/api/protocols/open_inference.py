@@ -74,9 +74,6 @@ def parse_request(
 ) -> Inference:
     """
     Args:
-        spec: the model's task.
-        codec: its own for this protocol.
-        outputs: names of those that the model has.
         request: the JSON.
         tail: the bytes after it.
 

@@ -76,9 +76,7 @@ def read_texts(inputs: Sequence[RequestInput], tail: bytes, signature: OpenInfer
     """The texts of every input, by its name; as many in each.
 
     Args:
-        inputs: as they stand in the request.
         tail: the bytes after the JSON.
-        signature: what the model takes.
 
     Raises:
         InvalidInput: an input is unknown, missing or there twice; its type, shape or data is wrong; bytes are left over.

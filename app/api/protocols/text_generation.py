@@ -109,9 +109,7 @@ def native(text: str, parameters: Parameters | None, field: str, renamed: Mappin
     """Asks a task as its native route does.
 
     Args:
-        text: to write from.
         parameters: how, in the words of any protocol.
-        field: how the caller names the text.
         renamed: parameters that the native routes call otherwise.
 
     Raises:
@@ -153,11 +151,7 @@ async def written(
     """The answer to one text, and who gave it.
 
     Args:
-        context: of the request.
         tasks, model: see `PredictContext.lease`.
-        prepare: what the task is asked.
-        field: how the caller names the text.
-        option: how it names an option that the model refuses.
 
     Raises:
         HooperError: there is none.

@@ -28,8 +28,6 @@ class EngineRecovery:
         Args:
             registry: where deployments live, and what is told that nothing helps.
             load: makes a deployment of an artefact.
-            max_recoveries: engines that may be replaced.
-            metrics: count the lost ones.
         """
         self._registry, self._load, self._max_recoveries, self._metrics = registry, load, max_recoveries, metrics
         self._num_lost = 0

@@ -39,9 +39,7 @@ class AbstractiveSummarization(PrefixedTask):
     ) -> None:
         """
         Args:
-            generator: of the model.
             prefix: what stands before each piece where the model was trained so, as T5's `summarize: `.
-            language: code of its documents' language.
             newline: what it writes for the end of a line, as `<n>` of some Pegasus checkpoints; empty: nothing of its own.
         """
         super().__init__(generator, prefix, newline)

@@ -103,7 +103,6 @@ class ExtractiveSummarization:
         Args:
             tokenizer: its `max_tokens` is the length of a window.
             usual_words: words of the summaries that the model was trained on.
-            language: code of its documents' language.
         """
         self.usual_words, self._language = usual_words, language
         self._mask_id = mask_of(tokenizer)
@@ -267,7 +266,6 @@ def select(texts: Sequence[str], scores: Array, options: SummaryOptions, usual_w
     sentence that shares three words in a row with a chosen one is passed over.
 
     Args:
-        texts: the document's sentences.
         scores: between 0 and 1: (sentences,).
         options: how many sentences to keep. Up to `min_sentences` are taken even where F1 falls.
         usual_words: words wanted of a summary of up to `USUAL_SENTENCES`.

@@ -301,7 +301,6 @@ def probabilities(logits: Array, first: int, num_tokens: int, temperature: float
     Args:
         logits: (tokens, 2).
         first: position of the context's first token.
-        num_tokens: of the context in this window.
         temperature: divides the logits.
     """
     allowed = np.concatenate((logits[:1], logits[first : first + num_tokens])).astype(np.float64)  # (1 + tokens, 2)

@@ -37,7 +37,6 @@ class WordBoundaries:
     def __init__(self, text: str, whole_words: bool = True) -> None:
         """
         Args:
-            text: the caller's own.
             whole_words: widen to whole words; else only to whole characters as a reader sees them.
         """
         self._text = text

@@ -23,7 +23,6 @@ class Text2TextGeneration(PrefixedTask):
     def __init__(self, generator: TextGenerator, prefix: str = "") -> None:
         """
         Args:
-            generator: of the model.
             prefix: what stands before each text where the model was trained so.
         """
         super().__init__(generator, prefix)

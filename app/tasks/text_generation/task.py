@@ -51,7 +51,6 @@ class TextGeneration(GenerativeTask):
     ) -> None:
         """
         Args:
-            generator: of the model.
             chat_template: the templates of its checkpoint by name, see `ChatTemplate`; None: it holds no conversations.
             chat_tokens: special tokens by the names that templates have for them.
 

@@ -74,9 +74,7 @@ def call_form(chat: ChatTemplate, variables: Mapping[str, Any], eos_tokens: Sequ
     """What the template makes of calls that an assistant made; of one that tells none, `HERMES`.
 
     Args:
-        chat: the model's.
         variables: of the template's own, on which it may depend.
-        eos_tokens: what ends a text.
     """
     parts = (tuple(sorted(values.items())) for values in (chat.sources, chat.special_tokens, variables))
     return _call_form(*parts, tuple(eos_tokens))
@@ -123,11 +121,7 @@ def call_grammar(
     """Texts that are calls and nothing else, in the language of llguidance.
 
     Args:
-        form: of the model.
         functions: that may be called, and the schemas of their arguments.
-        special_tokens: of its vocabulary.
-        max_calls: in one text.
-        document: a schema that the text may obey instead.
     """
 
     def literal(text: str) -> str:
@@ -177,8 +171,6 @@ class CallReader:
         """
         Args:
             form: of the model, special tokens included.
-            names: of the functions.
-            special_tokens: of its vocabulary.
             max_calls: those behind them are left out.
         """
         self.form, self._max_calls = form.without(special_tokens), max_calls

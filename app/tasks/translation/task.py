@@ -55,7 +55,6 @@ class Translation(GenerativeTask):
     ) -> None:
         """
         Args:
-            generator: of the model.
             sources, targets: codes of the languages that it reads and writes, as requests name them.
             source, target: those of a request that names none; empty: the only one, else a request must.
             language_tokens: code to the token of the vocabulary that stands for a language, as `__de__` or `>>deu<<`.

@@ -86,8 +86,6 @@ def arranged(
 
     Args:
         scores: of its labels, in their order.
-        method: by which they were made.
-        read: what the model read for them.
     """
     order = sorted(range(len(scores)), key=lambda place: -scores[place])  # stable: equal ones stay as they were sent
     labels = [

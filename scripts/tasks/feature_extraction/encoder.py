@@ -240,10 +240,6 @@ def _spec_of(layer: Any) -> LayerSpec:
 def assemble(body: Any, modules: SentenceModules) -> SentenceEncoder:
     """The model, with the weights of what lies behind the pooling.
 
-    Args:
-        body: what transformers loaded.
-        modules: its parts.
-
     Raises:
         InvalidSettings: weights are missing, are a pickle, or do not fit.
     """

@@ -101,9 +101,6 @@ def choose_pairs(
 ) -> SourceTargetColumns:
     """
     Args:
-        field: of what is read.
-        target: of what is written.
-        recipe: may name columns and languages.
         records: of each source.
         is_translation: whether columns may be named by languages.
 

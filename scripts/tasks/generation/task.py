@@ -98,12 +98,7 @@ class GenerationTraining(TrainingTask):
 
     @abstractmethod
     def writer_options(self, config: Any, tokenizer: Any) -> tuple[dict[str, Any], list[str]]:
-        """Task options of a checkpoint, and notes on them.
-
-        Args:
-            config: of transformers.
-            tokenizer: transformers' own.
-        """
+        """Task options of a checkpoint, and notes on them."""
 
     def head_refusal(self, config: Any, is_named: bool) -> str:
         from scripts.export.seq2seq.families import refusal  # needs torch, which judging a published model does not

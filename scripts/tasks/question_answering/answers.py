@@ -68,7 +68,6 @@ def parse(record: Record, source: str, repair: Repair | None = None, names: Colu
     """A question, its context and the answers: SQuAD's `answers` in either form, or a plain `answer`.
 
     Args:
-        record: the row.
         source: where it is from.
         names: the columns that hold the fields and the answers, where they are called otherwise.
         repair: None: an answer that does not stand where it is said to, or stands several times without a place, is a fault.

@@ -81,7 +81,6 @@ class TagColumns:
         """A row as an example whose target is a tuple of spans, or why it is none.
 
         Args:
-            record: the row.
             source: where it is from.
             names: of tags that are numbers.
         """

@@ -34,7 +34,6 @@ class GenerateRunner:
         Args:
             model: of transformers, with a decoder.
             sampling: without drawing.
-            tokenizer: of the model.
         """
         self._model, self._tokenizer = model.float().eval(), tokenizer
         self._pad = pad_of(model.config)

@@ -126,7 +126,6 @@ def load(recipe: Recipe, start: Start, definition: str) -> Any:
 
     Args:
         recipe: dropout, and sizes of a new model.
-        start: what it is made from.
         definition: JSON text of the tokenizer.
 
     Raises:
@@ -190,7 +189,6 @@ def decoder_of(model: Any, original: Any = None, max_length: int = 0) -> Decoder
     """What the manifest will say of its decoder.
 
     Args:
-        model: of transformers.
         original: transformers' tokenizer; None: it has no ways of its own.
         max_length: tokens of what it reads and writes, without an encoder.
 

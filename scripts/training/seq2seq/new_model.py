@@ -35,7 +35,6 @@ def learn_vocabulary(texts: Sequence[str], num_tokens: int) -> str:
     """The JSON text of a tokenizer with a Unigram vocabulary (Kudo 2018), as sentencepiece has it; one for both languages.
 
     Args:
-        texts: sources and targets.
         num_tokens: of the vocabulary; fewer where the texts do not hold as many.
 
     Raises:

@@ -30,8 +30,6 @@ class PairTokenizer(Tokenizer):
         """
         Args:
             definition: of the sources' tokenizer.
-            max_tokens: of a source.
-            decoder: what the manifest says of it.
             target: definition of the targets' tokenizer; empty: the same.
             max_target_tokens: of a target in training; 0: what the decoder can write.
             known: tokens that the model has, and the one that all others are read as; None: it has all.
