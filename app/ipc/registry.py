@@ -45,10 +45,10 @@ class RemoteEngine:
 class RemoteDeployment(Deployment):
     """How texts are written is said to the engine process by the options, of which it makes the rest: grammars are no data."""
 
-    async def _sampling(self, num_rows: Sequence[int], options: Any, prefix_owner: str | None) -> RemoteSampling | None:
-        # here, too: what contradicts itself is refused by its name
-        sampling = await super()._sampling(num_rows, options, prefix_owner)
-        return None if sampling is None else RemoteSampling(num_rows, asdict(options), prefix_owner)
+    async def _sampling(self, num_rows: Sequence[int], options: Any, prefix_owner: str | None) -> Any:
+        if self._generative is None or not num_rows:  # then nobody there is asked, and what contradicts itself is refused here
+            return await super()._sampling(num_rows, options, prefix_owner)
+        return RemoteSampling(num_rows, asdict(options), prefix_owner)
 
 
 class RemoteRegistry(Registry):

@@ -72,12 +72,7 @@ class OutputFormat:
         Raises:
             InvalidInput: it is too large.
         """
-        value = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-        if not encodable(value):
-            raise InvalidInput("contains a lone surrogate, which is not valid Unicode", "schema")
-        if len(value) > MAX_SCHEMA_CHARACTERS:
-            raise InvalidInput(f"has {len(value)} characters; at most {MAX_SCHEMA_CHARACTERS} are read", "schema")
-        return cls("schema", value)
+        return cls._within_limits("schema", json.dumps(schema, ensure_ascii=False, separators=(",", ":")), "has")
 
     @classmethod
     def of_calls(cls, grammar: str) -> OutputFormat:
@@ -85,11 +80,15 @@ class OutputFormat:
         Raises:
             InvalidInput: it is too large.
         """
-        if not encodable(grammar):
-            raise InvalidInput("contains a lone surrogate, which is not valid Unicode", "tools")
-        if len(grammar) > MAX_SCHEMA_CHARACTERS:
-            raise InvalidInput(f"schemas have {len(grammar)} characters; at most {MAX_SCHEMA_CHARACTERS} are read", "tools")
-        return cls("tools", grammar)
+        return cls._within_limits("tools", grammar, "schemas have")
+
+    @classmethod
+    def _within_limits(cls, kind: Kind, value: str, has: str) -> OutputFormat:
+        if not encodable(value):
+            raise InvalidInput("contains a lone surrogate, which is not valid Unicode", kind)
+        if len(value) > MAX_SCHEMA_CHARACTERS:
+            raise InvalidInput(f"{has} {len(value)} characters; at most {MAX_SCHEMA_CHARACTERS} are read", kind)
+        return cls(kind, value)
 
     @classmethod
     def of_choices(cls, choices: Sequence[str]) -> OutputFormat:

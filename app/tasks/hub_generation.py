@@ -264,25 +264,17 @@ def codec(
         own: from all parameters to fields of the native request that they stand for.
         beside: of its own parameters those that say how to write, as `generate_parameters` do.
     """
-
     renamed: Mapping[str, str] = others.get("renamed", {})
 
-    def parts(given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        outer = {name: value for name in beside if (value := getattr(given, name)) is not None}
-        return outer, getattr(given, GENERATE_PARAMETERS) or {}
-
-    def place(outer: Mapping[str, Any], field: str) -> str:
-        return f"parameters.{field}" if field.partition(".")[0] in outer else f"parameters.{GENERATE_PARAMETERS}.{field}"
-
     def read(given: Any) -> Any:
-        outer, inner = parts(given)
-        return read_options(options, {**inner, **outer}, own(given), partial(place, outer))
+        outer, inner = _parts(given, beside)
+        return read_options(options, {**inner, **outer}, own(given), partial(_place, outer))
 
     def option_place(given: Any, field: str) -> str:
-        outer, inner = parts(given)
+        outer, inner = _parts(given, beside)
         if (name := renamed.get(field, field)) in parameters and name not in beside:
             return f"parameters.{name}"
-        return option_name(field, {**inner, **outer}, partial(place, outer))
+        return option_name(field, {**inner, **outer}, partial(_place, outer))
 
     return HuggingFaceCodec(
         wanted="a text",
@@ -293,6 +285,16 @@ def codec(
         unused=frozenset({"clean_up_tokenization_spaces"}),
         **others,
     )
+
+
+def _parts(given: Any, beside: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters beside `generate_parameters` that say how to write, and those within."""
+    outer = {name: value for name in beside if (value := getattr(given, name)) is not None}
+    return outer, getattr(given, GENERATE_PARAMETERS) or {}
+
+
+def _place(outer: Mapping[str, Any], field: str) -> str:
+    return f"parameters.{field}" if field.partition(".")[0] in outer else f"parameters.{GENERATE_PARAMETERS}.{field}"
 
 
 def written_tensors(

@@ -272,9 +272,8 @@ def router(tasks: Tasks) -> APIRouter:
         return codec.for_hub_client(answers[0], request.parameters) if HUB_CLIENT.search(user_agent) else answers[0]
 
     # what is asked and answered depends on the tasks that are there, so the types cannot stand in the signature
-    ask_by_name.__annotations__["request"] = Annotated[
-        request_model(specs, codecs), Body(openapi_examples=_titled_examples(specs, codecs))
-    ]
+    body = Body(openapi_examples=_titled_examples(specs, codecs))
+    ask_by_name.__annotations__["request"] = Annotated[request_model(specs, codecs), body]
     routes = APIRouter(route_class=JsonRoute)
     routes.post(
         "/models/{name}",

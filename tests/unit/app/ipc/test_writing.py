@@ -161,7 +161,12 @@ async def test_a_deadline_ends_a_text(pair: IpcPair) -> None:
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_what_can_never_be_written_is_refused_as_beside_the_engine(pair: IpcPair, is_streamed: bool) -> None:
     own, remote = await opened(pair, EchoEngine())
-    for options, kind in ((OPTIONS(top_p=0.5), InvalidInput), (OPTIONS(num_beams=17), TooLarge)):
+    form = OutputFormat("regex", "(")
+    for options, kind in (
+        (OPTIONS(top_p=0.5), InvalidInput),
+        (OPTIONS(output_format=form), InvalidInput),
+        (OPTIONS(num_beams=17), TooLarge),
+    ):
         details = []
         for deployment in (own, remote):
             with pytest.raises(kind) as refused:
