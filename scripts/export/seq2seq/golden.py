@@ -34,8 +34,6 @@ def golden_answers(
     """Requests with the graphs' own answers in fp32, as JSON: what every load of the model is checked against.
 
     Args:
-        training, task: the halves of the task.
-        graphs, max_tokens: of the version.
         requests: fields of items.
         leaves_out: whether those that the model cannot read are left out.
 
