@@ -179,10 +179,10 @@ def _calibration(figures: Mapping[str, Any]) -> list[str]:
     if "temperature" in figures:
         how = f"Scores are calibrated: the logits are divided by a temperature of {figures['temperature']:g}."
     if "score_slope" in figures:
-        how = (
-            f"Scores are calibrated by Platt scaling: log-odds times {figures['score_slope']:g},"
-            f" {figures['score_intercept']:+g}."
-        )
+        floor, ceiling = figures.get("score_floor", 0.0), figures.get("score_ceiling", 1.0)
+        limits = f", between a floor of {floor:g} and a ceiling of {ceiling:g}" if (floor, ceiling) != (0, 1) else ""
+        line = f"log-odds times {figures['score_slope']:g}, {figures.get('score_intercept', 0.0):+g}"
+        how = f"Scores are calibrated by Platt scaling: {line}{limits}."
     error, before = (figures[f"expected_calibration_error{which}"] for which in ("", "_before"))
     changed = f" ({before:.4f} without)" if before != error else ""
     chance = figures["expected_calibration_error_by_chance"]

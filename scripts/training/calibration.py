@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from app.tasks.platt import PlattScaling, log_odds
@@ -31,6 +31,8 @@ TEMPERATURES = (0.25, 8.0)
 """Between these a temperature is looked for."""
 METHOD = "fitted on one half of the held-out rows, error measured on the other, both ways"
 NUM_DRAWS = 100
+SCORE_OPTIONS = tuple(f"score_{entry.name}" for entry in fields(PlattScaling))
+"""Task options of a scaling of scores."""
 
 Parts = Sequence[tuple[np.ndarray, np.ndarray]]
 """Pairs of what something is fitted on and what it is measured on, as numbers."""
@@ -57,9 +59,6 @@ class Decisions:
             for fitted, measured in halves(len(self.sources))
         ]
 
-    def under(self, scaling: PlattScaling) -> Decisions:
-        return replace(self, scores=scaling(self.scores))
-
 
 def fit_temperature(loss: Callable[[float], float]) -> float:
     """The temperature with the least loss, to four digits."""
@@ -77,20 +76,49 @@ def fit_platt(scores: np.ndarray, right: np.ndarray) -> PlattScaling:
     return PlattScaling(slope, intercept) if slope > 0 else PlattScaling()
 
 
+def fit_curve(scores: np.ndarray, right: np.ndarray) -> PlattScaling:
+    """A line with a floor and a ceiling, of the least log loss; the arguments are those of `fit_platt`."""
+    line = fit_platt(scores, right)
+    if line == PlattScaling():
+        return line
+    begin = [line.slope, line.intercept, 0.02, 0.98]
+    bounds = [(1e-3, None), (None, None), (0.0, 0.5), (0.8, 1.0)]
+    found = minimize(lambda values: log_loss(PlattScaling(*values)(scores), right), begin, method="L-BFGS-B", bounds=bounds)
+    return PlattScaling(*(round(float(value), 4) for value in found.x))
+
+
 def scale_scores(decisions: Decisions) -> Calibration:
-    """Task options `score_slope` and `score_intercept` for a task whose scores are of single answers, fitted on all rows. None
-    where rows are too few, or where such a line makes rows worse that it was not fitted on."""
+    """Task options `score_slope`, `score_intercept` and perhaps `score_floor` and `score_ceiling`, for a task whose scores are
+    of single answers, fitted on all rows. None where rows are too few, or where they make rows worse that they were not fitted
+    on."""
     num_rows = len(decisions.sources)
     if num_rows < MIN_ROWS or not len(decisions.scores):
         return Calibration(metrics=too_few(num_rows))
-    crossed = np.zeros(len(decisions.scores))
-    for fitted, measured in decisions.parts:
-        crossed[measured] = fit_platt(decisions.scores[fitted], decisions.right[fitted])(decisions.scores[measured])
-    if log_loss(crossed, decisions.right) >= log_loss(decisions.scores, decisions.right):
-        return Calibration(metrics=calibration_figures({}, decisions, decisions.scores, decisions.scores))
-    line = fit_platt(decisions.scores, decisions.right)
-    options = {"score_slope": line.slope, "score_intercept": line.intercept}
-    return Calibration(options, calibration_figures(options, decisions, crossed, line(decisions.scores)))
+    best, options, served = decisions.scores, {}, decisions.scores
+    for fit in (fit_platt, fit_curve):
+        crossed = np.zeros(len(decisions.scores))
+        for fitted, measured in decisions.parts:
+            crossed[measured] = fit(decisions.scores[fitted], decisions.right[fitted])(decisions.scores[measured])
+        if log_loss(crossed, decisions.right) < log_loss(best, decisions.right):
+            scaling = fit(decisions.scores, decisions.right)
+            best, options, served = crossed, score_options(scaling), scaling(decisions.scores)
+    return Calibration(options, calibration_figures(options, decisions, best, served))
+
+
+def score_options(scaling: PlattScaling) -> dict[str, float]:
+    """Task options of a scaling of scores: those that are not the identity's."""
+    return {
+        f"score_{entry.name}": getattr(scaling, entry.name)
+        for entry in fields(scaling)
+        if getattr(scaling, entry.name) != entry.default
+    }
+
+
+def scaling_of(task_options: Mapping[str, Any]) -> PlattScaling:
+    """The scaling of scores that task options say."""
+    return PlattScaling(
+        **{entry.name: task_options.get(f"score_{entry.name}", entry.default) for entry in fields(PlattScaling)}
+    )
 
 
 def too_few(num_rows: int) -> dict[str, Any]:

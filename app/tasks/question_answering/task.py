@@ -24,7 +24,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import Array, RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, refuse_text
 from app.tasks.passage import Passage, Word, mask_of, words_of
-from app.tasks.platt import PlattScaling, Slope
+from app.tasks.platt import Ceiling, Floor, PlattScaling, Slope
 from app.tasks.question_answering.word_boundaries import WordBoundaries
 from app.tasks.tokenizer import Tokenizer, Tokens
 
@@ -120,6 +120,8 @@ class QuestionAnswering:
         temperature: Annotated[float, Field(ge=1e-6)] = 1.0,
         score_slope: Slope = 1.0,
         score_intercept: float = 0.0,
+        score_floor: Floor = 0.0,
+        score_ceiling: Ceiling = 1.0,
         no_answer_slope: Slope = 1.0,
         no_answer_intercept: float = 0.0,
     ) -> None:
@@ -127,7 +129,8 @@ class QuestionAnswering:
         Args:
             tokenizer: its `max_tokens` is the length of a window, the question included.
             temperature: divides the logits; fitted on held-out data by earlier releases.
-            score_slope, score_intercept: of the line that makes an answer's probability that of an exact match.
+            score_slope, score_intercept, score_floor, score_ceiling: of the curve that makes the best answer's probability that
+                of an exact match.
             no_answer_slope, no_answer_intercept: of the line that makes the first token's probability that of no answer, where
                 every second question has none.
         """
@@ -135,7 +138,7 @@ class QuestionAnswering:
         self._max_tokens = tokenizer.max_tokens
         self._template = self._pieces.pair
         self.temperature = temperature
-        self._score_scaling = PlattScaling(score_slope, score_intercept)
+        self._score_scaling = PlattScaling(score_slope, score_intercept, score_floor, score_ceiling)
         self._no_answer_scaling = PlattScaling(no_answer_slope, no_answer_intercept)
         self._mask_id = mask_of(tokenizer) or 0
         WordBoundaries("")  # its patterns take a while to be made: now, and not in the first request
@@ -167,8 +170,9 @@ class QuestionAnswering:
         no_answer = float(self._no_answer_scaling(min(window.no_answer for window in windows)))
         ranked = sorted(best.values(), key=lambda entry: (-entry.score, entry.start))
         answers = list(_without_overlaps(ranked, options.top_k))
-        scores = self._score_scaling([answer.score for answer in answers])
-        answers = [replace(answer, score=float(score)) for answer, score in zip(answers, scores, strict=True)]
+        if answers:  # the others keep their odds to the best: a curve of the best would lift them all to its floor
+            factor = float(self._score_scaling(answers[0].score)) / answers[0].score
+            answers = [replace(answer, score=answer.score * factor) for answer in answers]
         if options.allow_no_answer:
             answers = sorted([*answers, Answer("", no_answer, 0, 0)], key=lambda answer: -answer.score)[: options.top_k]
         return Answers(answers, no_answer)
@@ -184,13 +188,14 @@ class QuestionAnswering:
     def golden_difference(self, encoded: Encoded, outputs: Sequence[RowOutput], expected: Any, tolerance: float) -> str:
         """An answer is the same where it shares characters with the published one, or reads like it, and scores alike: where a
         word ends is a rule that may change from release to release. Nearly tied answers may change places."""
-        current = self.decode(encoded, outputs, AnswerOptions(top_k=GOLDEN_ANSWERS))
-        no_answer = expected["no_answer_score"]
-        if not abs(current.no_answer_score - no_answer) <= tolerance:
-            return f"no_answer_score is {current.no_answer_score:.4f}, was {no_answer:.4f}"
+        published = [Answer(**entry) for entry in expected["answers"]]
+        # all scores as they are before they are scaled, which may pull near ones apart
+        told = self._unscaled(Answers(published, expected["no_answer_score"]))
+        current = self._unscaled(self.decode(encoded, outputs, AnswerOptions(top_k=GOLDEN_ANSWERS)))
+        if not abs(current.no_answer_score - told.no_answer_score) <= tolerance:
+            return f"no_answer_score is {current.no_answer_score:.4f}, was {told.no_answer_score:.4f}"
         best = current.answers[0].score if current.answers else 0.0
-        published: list[Answer] = [Answer(**entry) for entry in expected["answers"]]
-        for number, was in enumerate(published):
+        for number, was in enumerate(told.answers):
             matches = [answer for answer in current.answers if _is_same(answer, was) and _scores_alike(answer, was, tolerance)]
             if not matches:
                 return f"{was.answer!r} scored {was.score:.4f}; now the answers are {_quoted(current.answers[:3])}"
@@ -199,6 +204,14 @@ class QuestionAnswering:
         if not published and best > tolerance:
             return f"there was no answer; now there is {_quoted(current.answers[:1])}"
         return ""
+
+    def _unscaled(self, answers: Answers) -> Answers:
+        """The same with scores as they were before they were scaled."""
+        no_answer = float(self._no_answer_scaling.inverse(answers.no_answer_score))
+        if not answers.answers or not answers.answers[0].score:
+            return Answers(answers.answers, no_answer)
+        factor = float(self._score_scaling.inverse(answers.answers[0].score)) / answers.answers[0].score
+        return Answers([replace(answer, score=answer.score * factor) for answer in answers.answers], no_answer)
 
     def _lengths(self, options: AnswerOptions) -> tuple[int, int]:
         """Tokens of a window, and of the longest question: at most half of it, the rest is the context's."""

@@ -22,7 +22,7 @@ from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.core.types import RowOutput, Truncation
 from app.tasks.base import Decision, Encoded, TextItem, refuse_text
 from app.tasks.passage import Passage, mask_of, softmax, words_of
-from app.tasks.platt import PlattScaling, Slope
+from app.tasks.platt import Ceiling, Floor, PlattScaling, Slope
 from app.tasks.tokenizer import Tokenizer, Tokens
 from app.tasks.words import continues, is_ideograph
 
@@ -122,20 +122,22 @@ class TokenClassification:
         labels: Annotated[Sequence[str], Field(min_length=1)],
         score_slope: Slope = 1.0,
         score_intercept: float = 0.0,
+        score_floor: Floor = 0.0,
+        score_ceiling: Ceiling = 1.0,
     ) -> None:
         """
         Args:
             tokenizer: its `max_tokens` is the length of a window.
             labels: in the order of the graph's outputs, with their prefixes.
-            score_slope, score_intercept: of the line that makes an entity's score the probability that label and both ends are
-                right; single tokens (aggregation `none`) keep their probabilities.
+            score_slope, score_intercept, score_floor, score_ceiling: of the curve that makes an entity's score the probability
+                that label and both ends are right; single tokens (aggregation `none`) keep their probabilities.
         """
         self._pieces = tokenizer.pieces()
         self._max_tokens = tokenizer.max_tokens
         self._mask_id = mask_of(tokenizer) or 0
         # WordPiece marks what continues a word; others know only blanks, and for them signs and ideographs end a word, too
         self._ends_words_at_signs = json.loads(tokenizer.definition)["model"].get("type") != "WordPiece"
-        self._scaling = PlattScaling(score_slope, score_intercept)
+        self._scaling = PlattScaling(score_slope, score_intercept, score_floor, score_ceiling)
         self.labels = tuple(labels)
         self.parts = label_parts(self.labels)
         self._has_ends = any(part.is_prefixed and part.place in ("E", "S") for part in self.parts)
@@ -251,7 +253,7 @@ class TokenClassification:
         scores = {(entity.label, entity.start, entity.end): entity.score for entity in answer.entities}
         for entity in published:
             key = (entity.label, entity.start, entity.end)
-            if key in scores and not abs(scores[key] - entity.score) <= tolerance:  # "not": NaN is no score
+            if key in scores and not self._are_alike(scores[key], entity.score, tolerance):
                 return f"{entity.text!r} scores {scores[key]:.4f} as {entity.label}, was {entity.score:.4f}"
         probabilities = softmax(encoded.state.logits(outputs))
         for label, start, end in sorted(now ^ was, key=lambda span: span[1:]):
@@ -259,6 +261,10 @@ class TokenClassification:
                 text = encoded.state.tokens.text[start:end]
                 return f"{text!r} is {label} now" if (label, start, end) in now else f"{text!r} is {label} no more"
         return ""
+
+    def _are_alike(self, score: float, other: float, tolerance: float) -> bool:
+        """Whether they lie so near to each other before they are scaled, which may pull them apart; NaN is near to nothing."""
+        return bool(abs(self._scaling.inverse(score) - self._scaling.inverse(other)) <= tolerance)
 
     def _is_tied(self, tokens: Tokens, probabilities: Floats, start: int, end: int, margin: float) -> bool:
         """Whether a word in this span, or just behind it, might as well have another label."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from app.tasks.platt import PlattScaling
 from app.tasks.question_answering.task import Answers
 from scripts.tasks.spec import Calibration
-from scripts.training.calibration import MIN_ROWS, Decisions, expected_calibration_error, fit_platt, log_loss
+from scripts.training.calibration import MIN_ROWS, Decisions, expected_calibration_error, fit_platt, log_loss, scaling_of
 from scripts.training.data import Example
 from scripts.training.metrics import f1
 
@@ -38,7 +37,7 @@ def fit(answers: Sequence[Answers], examples: Sequence[Example], options: Mappin
     if log_loss(crossed, is_none) >= log_loss(raw, is_none):
         return Calibration()
     line = fit_platt(raw, is_none)
-    scaling = PlattScaling(options.get("score_slope", 1.0), options.get("score_intercept", 0.0))
+    scaling = scaling_of(options)
     best = np.array([answers[number].answers[0].score if answers[number].answers else 0.0 for number in numbers])
     texts = [answers[number].answers[0].answer if answers[number].answers else "" for number in numbers]
     golds = [[gold.text for gold in examples[number].target] for number in numbers]

@@ -25,7 +25,7 @@ from scripts.tasks.heads import IGNORED, HeadTask
 from scripts.tasks.question_answering import no_answer
 from scripts.tasks.question_answering.answers import ANSWERS, Gold, Repair, check_offsets, parse, unanswered
 from scripts.tasks.spec import Calibration, Prepared, ReportInput, TrainingRow
-from scripts.training.calibration import Decisions, scale_scores
+from scripts.training.calibration import SCORE_OPTIONS, Decisions, scale_scores
 from scripts.training.columns import LABEL, TableSample, choose_columns, finds
 from scripts.training.data import Dataset, Example, Parse, by_source, load, normalized
 from scripts.training.data_checks import check_texts
@@ -205,7 +205,7 @@ class QuestionAnsweringTraining(HeadTask):
         predicted = np.take_along_axis(labels, masked.argmax(1)[:, None], 1)[:, 0]  # (rows, 2)
         return int((predicted > 0).all(-1).sum()), len(labels)
 
-    fitted_options = ("temperature", "score_slope", "score_intercept", "no_answer_slope", "no_answer_intercept")
+    fitted_options = ("temperature", *SCORE_OPTIONS, "no_answer_slope", "no_answer_intercept")
 
     def calibration_examples(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Questions beside a context that does not answer them, where there are none."""

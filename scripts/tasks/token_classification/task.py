@@ -40,7 +40,7 @@ from scripts.tasks.token_classification.spans import (
     scheme_of,
     tags_for,
 )
-from scripts.training.calibration import Decisions, scale_scores
+from scripts.training.calibration import SCORE_OPTIONS, Decisions, scale_scores
 from scripts.training.columns import LABEL, TableSample
 from scripts.training.data import Broken, Example, Parse, by_source, load
 from scripts.training.data_checks import check_texts
@@ -175,7 +175,7 @@ class TokenClassificationTraining(HeadTask):
         inside = labels != NO_LABEL
         return int((logits.argmax(-1) == labels)[inside].sum()), int(inside.sum())
 
-    fitted_options = ("score_slope", "score_intercept")
+    fitted_options = SCORE_OPTIONS
 
     def calibrate(
         self, predictions: Predictions, examples: Sequence[Example], tokenizer: Tokenizer, task_options: Mapping[str, Any]

@@ -18,6 +18,17 @@ def test_log_odds_are_multiplied_and_moved() -> None:
     assert log_odds(PlattScaling(2.0, -3.0)([0.3, 0.6])) == pytest.approx(2 * log_odds([0.3, 0.6]) - 3)
 
 
+def test_probabilities_lie_between_their_limits() -> None:
+    scores = PlattScaling(2.0, 0.0, 0.2, 0.9)([0.0, 0.5, 1.0])
+    assert scores == pytest.approx([0.2, 0.55, 0.9])
+
+
+@pytest.mark.parametrize("scaling", [PlattScaling(), PlattScaling(0.4, 3.0), PlattScaling(1.5, -6.0, 0.4, 0.95)])
+def test_what_was_scaled_is_found_again(scaling: PlattScaling) -> None:
+    scores = np.array([0.01, 0.3, 0.5, 0.99])
+    assert scaling.inverse(scaling(scores)) == pytest.approx(scores)
+
+
 def test_certainty_becomes_a_number_and_no_order_changes() -> None:
     scores = PlattScaling(0.3, -2.0)(np.linspace(0, 1, 101))
     assert np.isfinite(scores).all()

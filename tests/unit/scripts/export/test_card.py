@@ -10,7 +10,7 @@ import yaml
 
 from app.core.manifest import Parity
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export.card import CardInput, write_card
+from scripts.export.card import CardInput, describe_scores, write_card
 from scripts.training.data import Broken, Dataset, Example
 from scripts.training.recipe import Recipe
 
@@ -128,3 +128,46 @@ def test_the_score_from_which_on_answers_may_be_trusted_is_told(story: CardInput
     card = write_card(replace(story, evaluation={**story.evaluation, "calibration": {"selective": selective}}))
     assert "score of at least 0.83 are right in 95.1 % of the cases (95 % were wanted), and 78.4 % of all answers have" in card
     assert "at least 0.83" not in write_card(story)
+
+
+CALIBRATED = {
+    "expected_calibration_error_before": 0.0627,
+    "expected_calibration_error": 0.0137,
+    "expected_calibration_error_by_chance": 0.0066,
+    "rows": 3250,
+    "by_source": {"a.csv": {"expected_calibration_error": 0.01, "answers": 10}},
+    "bins": [{"from": 0.9333, "rows": 4893, "score": 0.974, "right": 0.983}],
+    "method": "fitted on one half",
+    "selective": {"wanted": 0.95, "score": None, "rows": 6058},
+}
+
+
+def test_what_was_fitted_to_scores_is_told_with_its_error_before_and_after() -> None:
+    line = {"score_slope": 1.5, "score_intercept": -6.0}
+    section = "\n".join(describe_scores({**CALIBRATED, **line}))
+    assert section.startswith("## Scores\n")
+    assert "by Platt scaling: log-odds times 1.5, -6." in section
+    assert "is 0.0137 (0.0627 without); scores that are exact would have 0.0066 by chance" in section
+    assert "| 0.974 | 0.983 | 4,893 |" in section
+    assert "There is no score from which on 95 % of the answers are right." in section
+    assert "a.csv" not in section  # a single source has the figures of all rows
+    limits = "\n".join(describe_scores({**CALIBRATED, **line, "score_floor": 0.4}))
+    assert "log-odds times 1.5, -6, between a floor of 0.4 and a ceiling of 1." in limits
+    two = {**CALIBRATED["by_source"], "b.csv": {"expected_calibration_error": 0.2, "answers": 7}}  # type: ignore[dict-item]
+    assert "| b.csv | 0.2000 | 7 |" in "\n".join(describe_scores({**CALIBRATED, "by_source": two}))
+
+
+def test_that_nothing_was_fitted_is_told_and_why() -> None:
+    assert "60 labelled rows were held out, 100 are wanted" in "\n".join(describe_scores({"rows": 60, "rows_wanted": 100}))
+    assert "nothing that was fitted helped other rows" in "\n".join(describe_scores(CALIBRATED))
+    assert describe_scores({}) == []
+
+
+def test_how_well_it_is_said_that_there_is_no_answer_is_told() -> None:
+    before = {"f1": 74.08, "f1_answered": 74.2, "f1_unanswered": 74.0, "expected_calibration_error": 0.18}
+    after = {"f1": 79.36, "f1_answered": 70.25, "f1_unanswered": 88.46, "expected_calibration_error": 0.02}
+    lines = {"no_answer_slope": 0.4, "no_answer_intercept": 3.3}
+    text = "\n".join(describe_scores({"no_answer": {**lines, "before": before, "after": after, "rows": 1196}}))
+    assert "F1 is 79.36 on 1,196 questions of which every second has none" in text
+    assert "88.46 % of the others are refused" in text
+    assert "0.0200 (0.1800 without; F1 74.08)" in text

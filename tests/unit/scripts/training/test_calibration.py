@@ -15,6 +15,7 @@ from scripts.training.calibration import (
     halves,
     log_loss,
     scale_scores,
+    scaling_of,
     selective_accuracy,
     threshold_for,
 )
@@ -61,6 +62,19 @@ def test_the_line_that_makes_scores_probabilities_is_found_and_measured_on_other
     assert (figures["rows"], figures["selective"]["rows"]) == (1000, 4000)
     assert [entry["answers"] for entry in figures["by_source"].values()] == [2000, 2000]
     assert sum(entry["rows"] for entry in figures["bins"]) == 4000
+
+
+def test_limits_are_found_where_there_are_some_and_left_out_where_not() -> None:
+    scores, right = drawn(6000)
+    random = np.random.default_rng(1)
+    limited = np.where(random.random(6000) < 0.3, (random.random(6000) < 0.6).astype(float), right)  # 0.18 to 0.88
+    found = scale_scores(Decisions(scores, limited, np.arange(6000), ["a"] * 6000))
+    assert found.task_options["score_floor"] == pytest.approx(0.18, abs=0.06)
+    assert found.task_options["score_ceiling"] == pytest.approx(0.88, abs=0.06)
+    assert scaling_of(found.task_options).floor == found.task_options["score_floor"]
+    assert found.metrics["expected_calibration_error"] < 0.03
+    few = scale_scores(distorted(200, 200))
+    assert "score_slope" in few.task_options
 
 
 def test_no_answer_is_judged_by_a_line_that_its_row_was_fitted_on() -> None:

@@ -178,14 +178,29 @@ def test_answers_and_none_have_a_line_of_their_own_on_which_they_compete() -> No
     lines = {"score_slope": 0.5, "score_intercept": -1.0, "no_answer_slope": 0.4, "no_answer_intercept": 3.0}
     scaled = QuestionAnswering(tiny_tokenizer(), **lines)
     told = scaled.decode(encoded, logits, AnswerOptions(top_k=2))
-    scores = PlattScaling(0.5, -1.0)([answer.score for answer in plain.answers])
-    assert [answer.score for answer in told.answers] == pytest.approx(list(scores))
+    best, other = (answer.score for answer in plain.answers)
+    scaled_best = float(PlattScaling(0.5, -1.0)(best))
+    assert [answer.score for answer in told.answers] == pytest.approx([scaled_best, scaled_best * other / best])
     assert (
         [answer.answer for answer in told.answers] == [answer.answer for answer in plain.answers] == ["very good", "bad film"]
     )
     assert told.no_answer_score == pytest.approx(float(PlattScaling(0.4, 3.0)(plain.no_answer_score)))
     assert [answer.answer for answer in scaled.decode(encoded, logits, options).answers] == ["", "very good"]
     assert QuestionAnswering(tiny_tokenizer()).decode(encoded, logits, options).answers[0].answer == "very good"
+
+
+def test_a_golden_answer_is_judged_by_its_score_before_it_was_scaled() -> None:
+    steep = QuestionAnswering(tiny_tokenizer(), score_slope=6.0, score_intercept=5.5, no_answer_slope=2.0)
+    encoded = encode()
+
+    def said(logit: float) -> list[dict[str, np.ndarray]]:
+        return outputs(encoded, [(*place("very good"), logit), (*place("bad film"), 3.0)], null=1.0)
+
+    golden = json.loads(json.dumps(asdict(steep.decode(encoded, said(3.2), AnswerOptions()))))
+    near = steep.decode(encoded, said(3.3), AnswerOptions())
+    assert abs(near.answers[0].score - golden["answers"][0]["score"]) > 0.05
+    assert steep.golden_difference(encoded, said(3.3), golden, 0.05) == ""
+    assert "scored" in steep.golden_difference(encoded, said(4.0), golden, 0.05)
 
 
 def test_probabilities_are_those_of_the_softmax_over_context_and_first_token() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,11 @@ def test_scores_of_entities_lie_on_the_models_line_and_those_of_tokens_do_not(ta
     (before,), (after,) = (each.decode(encoded, outputs, DEFAULTS).entities for each in (task, scaled))
     assert after.score == pytest.approx(float(PlattScaling(0.5, -2.0)(before.score)))
     assert (after.text, after.label) == (before.text, before.label)
+    expected = {"entities": [asdict(scaled.decode(encoded, outputs, DEFAULTS).entities[0])]}
+    surer = outputs_of(encoded, logits_for([1, 2, 0], sure=6.5))
+    assert abs(scaled.decode(encoded, surer, DEFAULTS).entities[0].score - after.score) > 0.02
+    assert scaled.golden_difference(encoded, surer, expected, 0.02) == ""
+    assert "scores" in scaled.golden_difference(encoded, outputs_of(encoded, logits_for([1, 2, 0], sure=4.0)), expected, 0.02)
     tokens = TagOptions(aggregation="none")
     assert scaled.decode(encoded, outputs, tokens) == task.decode(encoded, outputs, tokens)
 
