@@ -18,7 +18,7 @@ from app.settings import Settings, settings_table
 @program(
     "hooper serve",
     """  hooper serve                                 every model in ./models, on http://127.0.0.1:8000
-  hooper serve --model sentiment --model qa/1  these alone
+  hooper serve --model sentiment --model qa/2  these alone
   hooper serve --model ./exported/topics/3     a published folder, wherever it lies
   hooper serve --model ./exported/topics       the latest version in a model's folder
   HOOPER_PORT=9000 hooper serve                each option is an environment variable too

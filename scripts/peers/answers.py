@@ -4,9 +4,9 @@ All get the same graph: the pipeline's model is the published ONNX file behind t
 that Hooper wrote itself: windows, offsets, the choice of spans. The second writing of the rule is to agree (99.9 %); of the
 pipeline, which reads windows and words otherwise, every different answer is put down to a reason or named.
 
-    python -m scripts.peers.answers --model models/qa/1 data.jsonl.gz --output docs/measurements/qa_pipeline.json
-    python -m scripts.peers.answers --model models/qa/1 data.jsonl.gz --window 128 --output …
-    python -m scripts.peers.answers --model models/qa/1 data.jsonl.gz --paragraphs 5 --output …
+    python -m scripts.peers.answers --model models/qa/2 data.jsonl.gz --output docs/measurements/qa_pipeline.json
+    python -m scripts.peers.answers --model models/qa/2 data.jsonl.gz --window 128 --output …
+    python -m scripts.peers.answers --model models/qa/2 data.jsonl.gz --paragraphs 5 --output …
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason; else 1."""
     parser = measurement_parser("scripts.peers.answers", __doc__)
     parser.add_argument("data", nargs="+", metavar="DATA", help="SQuAD files")
-    parser.add_argument("--model", type=Path, default=Path("models/qa/1"), help="folder of a published version")
+    parser.add_argument("--model", type=Path, default=Path("models/qa/2"), help="folder of a published version")
     parser.add_argument("--window", type=int, default=0, help="tokens of a window (default: what the model reads at once)")
     parser.add_argument("--paragraphs", type=int, default=1, help="neighbouring contexts made one (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="questions of each file; 0: all")

@@ -4,7 +4,7 @@ The pipeline's model is the published ONNX file behind transformers' own classes
 words, groups and scores. An answer is the same where all labels and characters are, and no score differs by more than a
 thousandth. Every difference is put down to a reason, or is unexplained.
 
-    python -m scripts.peers.tags --model models/ner/1 ../shared/data/conll2003/validation.jsonl.gz --limit 1000
+    python -m scripts.peers.tags --model models/ner/2 ../shared/data/conll2003/validation.jsonl.gz --limit 1000
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns: 0 where every strategy gives the same entities and every difference has a reason; else 1."""
     parser = measurement_parser("scripts.peers.tags", __doc__)
     parser.add_argument("data", nargs="+", metavar="DATA", help="files of tagged texts")
-    parser.add_argument("--model", type=Path, default=Path("models/ner/1"), help="folder of a published version")
+    parser.add_argument("--model", type=Path, default=Path("models/ner/2"), help="folder of a published version")
     parser.add_argument("--limit", type=int, default=0, help="texts of each file; 0: all")
     return run_measurement(parser, _judged, arguments)
 

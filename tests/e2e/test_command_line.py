@@ -63,7 +63,7 @@ def test_a_pipe_of_texts_is_answered_line_by_line_and_bad_ones_are_told(hooper: 
 def test_the_answers_are_those_of_the_service(hooper: Hooper, tmp_path: Path) -> None:
     question = {"question": "When did the library open?", "context": "The old one burned down. A new library opened in 1903."}
     (tmp_path / "asked.jsonl").write_text(json.dumps(question))
-    ran = hooper("predict", "--model", "qa/1", "--top-k", "2", "asked.jsonl", HOOPER_DEVICE="cpu")
+    ran = hooper("predict", "--model", "qa/2", "--top-k", "2", "asked.jsonl", HOOPER_DEVICE="cpu")
     with serving(MODELS, serve="qa") as running, running.client() as client:
         response: httpx.Response = client.post("/v1/answer", json={"inputs": question, "top_k": 2})
     (expected,) = response.json()["results"]

@@ -151,7 +151,7 @@ def test_what_lies_around_is_not_sent(path: str) -> None:
     assert not is_sent(path)
 
 
-@pytest.mark.parametrize("path", ["app/api/static/favicon.svg", "models/qa/1/model.onnx", "scripts/recipes/qa.toml"])
+@pytest.mark.parametrize("path", ["app/api/static/favicon.svg", "models/qa/2/model.onnx", "scripts/recipes/qa.toml"])
 def test_what_the_image_serves_is_sent(path: str) -> None:
     assert is_sent(path)
 

@@ -55,7 +55,7 @@ def test_every_shipped_model_is_asked_with_an_item_of_its_golden_requests() -> N
 
 def test_a_model_that_does_not_answer_is_told() -> None:
     _, problems = ask_models(Answering("/models/qa"), ROOT / "models")  # type: ignore[arg-type]
-    assert problems == ["qa/1 does not answer: /models/qa answers 500"]
+    assert problems == ["qa/2 does not answer: /models/qa answers 500"]
 
 
 def test_an_environment_of_its_own_does_not_see_what_is_on_another_path(
