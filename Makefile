@@ -21,7 +21,8 @@ TAG ?=
 BIN := .venv/bin
 ENVIRONMENT := PYTHON='$(PYTHON)' EXTRA='$(EXTRA)' deploy/environment.sh
 TESTS := $(wildcard tests/unit tests/integration tests/e2e tests/contracts tests/browser)
-FAST_TESTS := $(wildcard tests/unit/app tests/unit/deploy tests/unit/test_*.py)
+# the service without its commands, its tasks and what starts processes: what is neither slow nor needs torch to be collected
+FAST_TESTS := $(addprefix tests/unit/app/,api batching core data ipc runtime serving) $(wildcard tests/unit/app/test_*.py)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 RAY_TESTS := tests/unit/app/test_ray_serve.py tests/unit/app/cli/test_ray_batch.py \
 	tests/integration/test_ray_serve.py tests/integration/test_ray_batch.py
@@ -49,7 +50,7 @@ coverage:  ## the same, measuring which code they run, of which there is a least
 	@$(ENVIRONMENT) test
 	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term $(ARGS) $(TESTS)
 
-test-fast:  ## run the unit tests of the service (a minute)
+test-fast:  ## run the unit tests of the service, but for its commands and tasks (a minute or two)
 	@$(ENVIRONMENT) test
 	$(PYTEST) -m 'not slow and not gpu' $(ARGS) $(FAST_TESTS)
 

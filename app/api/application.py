@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from app.api.body import BodyBudget, BodyLimits
 from app.api.errors import add_error_handlers
@@ -75,15 +76,13 @@ def build_application(
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=lambda route: route.name,  # generated clients name their functions after it
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
         redirect_slashes=False,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     routes = routes_of(tasks)
-    for router, prefix, tag in routes.routers:
-        app.include_router(router, prefix=prefix, tags=[tag] if tag else None)
+    app.router.routes.extend(routes.routes)
     pages.mount_static(app)
     add_error_handlers(app)
     _add_edge(app, settings, tasks, metrics, traces, routes.endpoints)
@@ -121,8 +120,7 @@ def _add_edge(
 class Routes(NamedTuple):
     """All routes, and what else follows from the tasks alone, whatever the settings are."""
 
-    routers: Sequence[tuple[APIRouter, str, str | None]]
-    """With the prefix and the tag of each."""
+    routes: Sequence[BaseRoute]
     endpoints: Mapping[str, native.NativeEndpoint]
     """What answers under each native path."""
     bodies: Sequence[type[BaseModel]]
@@ -144,8 +142,12 @@ def routes_of(tasks: Tasks) -> Routes:
         (libretranslate.router(tasks), "", "LibreTranslate"),
         (pages.router(tasks), "", None),
     ]
+    # generated clients name their functions after the id
+    together = APIRouter(generate_unique_id_function=lambda route: route.name)
+    for router, prefix, tag in routers:
+        together.include_router(router, prefix=prefix, tags=[tag] if tag else None)
     endpoints = {path: operation.endpoint for path, operation in operations.items()}
-    return Routes(routers, endpoints, [infer_request(list(tasks.values()))])
+    return Routes(together.routes, endpoints, [infer_request(list(tasks.values()))])
 
 
 @cache  # the package's metadata are read from a file

@@ -85,6 +85,7 @@ def test_headings_descend_one_level_at_a_time(open_page: Open) -> None:
         assert all(below <= above + 1 for above, below in pairwise(levels))
 
 
+@pytest.mark.slow
 def test_every_name_in_the_page_is_given_once(open_page: Open) -> None:
     with open_page() as page:
         for model, verb in TASKS:

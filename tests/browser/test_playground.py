@@ -77,6 +77,7 @@ def test_the_answer_is_lit_up_and_its_runners_up_are_a_click_away(open_page: Ope
         expect(page.locator(".best")).to_have_text(answers[1]["answer"])
 
 
+@pytest.mark.slow
 def test_what_is_lit_up_is_the_answer_whatever_characters_stand_before_it(open_page: Open) -> None:
     with open_page() as page:
         choose(page, "qa")
@@ -110,6 +111,7 @@ def test_the_chosen_sentences_are_lit_up_and_a_slider_says_how_many(open_page: O
         assert page.locator(".best").inner_text() == marks.inner_text()
 
 
+@pytest.mark.slow
 def test_a_text_that_was_cut_says_so_and_can_be_read_whole(open_page: Open) -> None:
     with open_page() as page:
         cut_long_texts(page)
@@ -121,6 +123,7 @@ def test_a_text_that_was_cut_says_so_and_can_be_read_whole(open_page: Open) -> N
         assert page.locator(".labels .score").first.inner_text() != cut
 
 
+@pytest.mark.slow
 def test_what_was_typed_for_one_model_is_there_after_another_was_looked_at(open_page: Open) -> None:
     with open_page() as page:
         page.get_by_label("Text", exact=True).fill("my own words")
@@ -181,7 +184,8 @@ def test_an_explanation_colours_words_and_tells_their_sides_without_colour_too(o
         assert asked == [{"model": "sentiment", "inputs": text, "target": None}]
 
 
-@pytest.mark.parametrize("named", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["field named", "field not named"])
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [True, False], ids=["field named", "field not named"])
 def test_the_words_of_a_question_and_of_its_context_are_told_apart(open_page: Open, named: bool) -> None:
     placed = [("context", "When", 0, 0.4), ("context", "it", 5, -0.3), ("question", "did", 5, 0.2)]
     tokens = [
@@ -219,7 +223,7 @@ def test_why_explains_or_says_in_a_sentence_that_this_service_cannot(open_page: 
 # --- copy
 
 
-@pytest.mark.parametrize("language", ["curl", "Python"])
+@pytest.mark.parametrize("language", ["curl", pytest.param("Python", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("model", "verb"), QUICK_TASKS)
 def test_what_is_copied_runs_and_gets_the_same_answer(open_page: Open, model: str, verb: str, language: str) -> None:
     if language == "curl" and shutil.which("curl") is None:
@@ -254,6 +258,7 @@ def test_an_empty_text_is_refused_in_human_words(open_page: Open) -> None:
         expect(alert).to_contain_text("Inputs: ")
 
 
+@pytest.mark.slow
 def test_a_text_that_is_too_long_is_refused_with_both_numbers(open_page: Open) -> None:
     with open_page(expected=("413",)) as page:
         page.get_by_role("button", name="Too long for the model").click()
@@ -266,13 +271,7 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(open_page: Open) -
 
 def test_a_busy_service_says_how_long_to_wait(open_page: Open) -> None:
     with open_page(expected=("429",)) as page:
-        problem = {
-            "type": "overloaded",
-            "title": "Too Many Requests",
-            "status": 429,
-            "detail": "9 rows are waiting",
-            "request_id": "x",
-        }
+        problem = {"type": "overloaded", "title": "Busy", "status": 429, "detail": "9 rows are waiting", "request_id": "x"}
         headers = {"Retry-After": "2"}
         page.route("**/v1/classify", lambda route: route.fulfill(status=429, headers=headers, json=problem))
         page.get_by_role("button", name="Classify").click()
@@ -286,6 +285,7 @@ def test_a_busy_service_says_how_long_to_wait(open_page: Open) -> None:
         expect(page.locator(".facts")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_service_that_is_gone_is_told_and_answers_again_when_it_is_back(open_page: Open) -> None:
     with open_page(expected=("ERR_",)) as page:
         expect(page.get_by_role("button", name="Classify")).to_be_visible()  # the form is a module of its own, fetched first
@@ -445,7 +445,8 @@ def test_the_page_follows_the_scheme_of_the_system(open_page: Open) -> None:
     assert grounds["dark"] < 40
 
 
-@pytest.mark.parametrize("path", ["/hooper/", pytest.param("/hooper", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/hooper/", "/hooper"])
 def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService, path: str) -> None:
     with open_page(path, url=prefixed_service.url) as page:
         press(page, "Classify")
@@ -456,6 +457,7 @@ def test_it_works_behind_a_prefix(open_page: Open, prefixed_service: LiveService
         assert page.request.get(docs).ok
 
 
+@pytest.mark.slow
 def test_a_version_beside_the_main_one_is_shown_and_asked_by_its_number(open_page: Open, tmp_path: Path) -> None:
     publish_tiny(tmp_path)
     publish_tiny(tmp_path, version=2)

@@ -67,6 +67,7 @@ def test_labels_are_selected_by_the_models_thresholds_until_the_slider_is_moved(
         expect(page.get_by_label("Second text")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_labels_of_ones_own_are_chosen_among_by_models_of_inference_and_of_vectors(
     open_page: Open, own_models: LiveService
 ) -> None:
@@ -119,6 +120,7 @@ def test_examples_and_figures_are_the_models_own(open_page: Open, own_models: Li
         expect(page.locator(".answer .facts")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_only_a_model_for_pairs_asks_for_a_second_text(open_page: Open, own_models: LiveService) -> None:
     with open_page(url=own_models.url) as page:
         choose(page, "pairs")
@@ -147,7 +149,7 @@ def test_two_models_answer_side_by_side(open_page: Open, own_models: LiveService
     [
         ("utf-8", ","),
         pytest.param("utf-8-sig", "\t", marks=pytest.mark.slow),
-        ("cp1252", ";"),
+        pytest.param("cp1252", ";", marks=pytest.mark.slow),
         pytest.param("utf-16", ";", marks=pytest.mark.slow),
     ],
 )
@@ -177,6 +179,7 @@ def test_a_file_comes_back_with_answers(open_page: Open, own_models: LiveService
     assert ("," in answers[0][4]) == (delimiter == ";")
 
 
+@pytest.mark.slow
 def test_a_busy_service_is_waited_for_and_a_stop_keeps_what_is_there(open_page: Open, own_models: LiveService) -> None:
     asked = []
 
@@ -208,7 +211,11 @@ def test_a_busy_service_is_waited_for_and_a_stop_keeps_what_is_there(open_page: 
         (b"PK\x03\x04rest", "This is a workbook or an archive, not csv."),
         pytest.param(b"", "texts.csv is empty.", marks=pytest.mark.slow),
         pytest.param(b"text,label\n", "texts.csv has a header and no rows.", marks=pytest.mark.slow),
-        (b"text\n" + b"good\n" * 10_001, "texts.csv has 10,001 rows; at most 10,000 are answered here."),
+        pytest.param(
+            b"text\n" + b"good\n" * 10_001,
+            "texts.csv has 10,001 rows; at most 10,000 are answered here.",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(b"a\0b", "This is no text file", marks=pytest.mark.slow),
     ],
 )

@@ -15,6 +15,8 @@ from tests.support.live_service import ROOT, LiveService
 
 NAME = "generated_hooper_client"
 
+pytestmark = pytest.mark.slow  # that the file is right is shown by every example of it, test_docs_examples.py
+
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -15,8 +15,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
+from pydantic import BaseModel
 
-from app.api import application
+from app.api import application, openapi
 from app.api.application import build_application
 from app.api.context import AppState
 from app.batching.admission import QueueLimit
@@ -63,17 +64,32 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def routes_are_built_once() -> Iterator[None]:
-    """They follow from the tasks alone, and to build them costs five times what the rest of a service does."""
+    """They follow from the tasks alone, and to build them costs five times what the rest of a service does; so does the OpenAPI
+    file, which takes a hundred times as long. `test_openapi.py` has it written anew."""
     made: dict[int, tuple[Tasks, application.Routes]] = {}
     build = application.routes_of
+    written: dict[tuple[object, ...], dict[str, Any]] = {}
 
     def routes_of(tasks: Tasks) -> application.Routes:
         if id(tasks) not in made:
             made[id(tasks)] = (tasks, build(tasks))  # with the tasks, so that no others get their id
         return made[id(tasks)][1]
 
+    def document(app: FastAPI, *bodies: type[BaseModel]) -> None:
+        openapi.document(app, *bodies)
+        write = app.openapi
+
+        def once() -> dict[str, Any]:
+            key = (app.version, *bodies)
+            if key not in written:
+                written[key] = write()
+            return written[key]
+
+        app.openapi = once  # type: ignore[method-assign]
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(application, "routes_of", routes_of)
+        patched.setattr(application, "document", document)
         yield
 
 

@@ -41,6 +41,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         hooper.classifier  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_its_data_and_no_tools_of_developers(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True, capture_output=True

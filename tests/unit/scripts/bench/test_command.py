@@ -72,6 +72,7 @@ def test_a_service_that_is_not_there_is_told_in_one_sentence(capsys: pytest.Capt
     assert "does not tell of a model sentiment" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_service_is_really_asked_without_torch_and_onnx_and_only_a_model_that_classifies(tmp_path: Path) -> None:
     publish_tiny(tmp_path, "tiny")
     publish_tiny_task(tmp_path, "question-answering", "reader")
