@@ -51,8 +51,6 @@ NEEDS_TRAIN = {
     ("models reference", "tiny/1", "--data", "rows.csv"),
     ("models measure", "tiny/1", "--max-tokens", "64"),
 }
-NEEDS_NOTHING = {("report", "tiny", "--data", "rows.csv"), ("compare", "tiny/1", "tiny/1", "--data", "rows.csv")}
-"""What must get to its end."""
 ARGUMENTS: dict[str, list[list[str]]] = {
     "serve": [["--port", "1", "--traces-endpoint", "http://127.0.0.1:1"]],
     "predict": [["--model", "tiny", "--text", "a good film"], ["--model", "tiny", "rows.parquet"]],
@@ -60,7 +58,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "explain": [["--model", "tiny", "--text", "a good film"]],
     "train": [["rows.csv"], ["rows.csv", "--folds", "2"]],
     "sweep": [["rows.csv"]],
-    "report": [["tiny"], ["tiny", "--data", "rows.csv"]],
+    "report": [["tiny"]],
     "compare": [["tiny/1", "tiny/1", "--data", "rows.csv"]],
     "feedback": [["--feedback", "none.db"]],
     "feedback export": [["out.jsonl", "--feedback", "none.db"]],
@@ -138,11 +136,6 @@ def test_what_needs_the_extra_train_says_so_in_one_sentence(outcomes: list[Any])
             assert code == 2
             assert err.splitlines()[-1].startswith(f"hooper {arguments[0]}")
             assert err.splitlines()[-1].endswith("is not installed; run `pip install 'hooper[train]'`")
-
-
-def test_judging_and_comparing_published_models_need_no_extra(outcomes: list[Any]) -> None:
-    ended = {tuple(arguments): (code, err) for arguments, code, _, err in outcomes}
-    assert {arguments: ended[arguments] for arguments in NEEDS_NOTHING} == dict.fromkeys(NEEDS_NOTHING, (0, ""))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,6 @@ def test_labels_of_another_model_are_refused(place: Path, capsys: pytest.Capture
     assert not Path("runs").exists()
 
 
-@pytest.mark.slow
 def test_judging_and_comparing_published_models_need_no_torch(place: Path) -> None:
     for version in (1, 2):
         publish_tiny(place / "models", version=version)
