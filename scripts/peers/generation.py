@@ -2,9 +2,11 @@
 
     python -m scripts.peers.generation --output docs/measurements/generation.json
     python -m scripts.peers.generation --shapes tiny --turns 1 --seconds 1 --callers 4    whether all of it works
+    python -m scripts.peers.generation --shapes small-mt --threads 1 --no-service         where the machine is busy
 
 Weights are random, in the shapes of t5-small, bart-base, opus-mt and a translator of 3 layers of 256. The engines write
-greedily, as many tokens for every text, with all cores. Over HTTP, callers ask one text after the other, each with a length of
+greedily, as many tokens for every text, with all cores. On a machine that does other things as well compare the tokens of a
+second of processor time, of one thread. Over HTTP, callers ask one text after the other, each with a length of
 its own: Hooper, and CTranslate2 behind a FastAPI that collects texts for 5 ms. The first run makes models and CTranslate2's
 environment, which takes minutes.
 """
@@ -21,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -55,13 +57,17 @@ QUICK: Mapping[str, Any] = {"shapes": ["t5-small", "small-mt", SERVED], "turns":
 """What `--quick` stands for."""
 CLASSIFIER = Path("models/sentiment")
 SERVER_FILE = Path(__file__).with_name("ctranslate2_server.py")
+
+
+def ctranslate2_command(folder: Path, port: int, num_threads: int) -> Sequence[str]:
+    return "python", str(SERVER_FILE), str(folder), str(port), str(num_threads), UNUSED
+
+
 CT2 = Peer(
     name="ctranslate2",
     version="4.8.5",
     installs=(("install", "ctranslate2==4.8.5", "fastapi", "uvicorn", "numpy"),),
-    command=lambda folder, port: (
-        "python", str(SERVER_FILE), str(folder), str(port), str(available_cores()), UNUSED,
-    ),
+    command=lambda folder, port: ctranslate2_command(folder, port, available_cores()),
     path="/translate",
     body=lambda text: {"text": text},
 )  # fmt: skip
@@ -75,8 +81,8 @@ WRITE = "/v1/generate"
 WHOSE_FIRST = (
     "The first token of Hooper is the one that callers saw in a stream, that of CTranslate2 the one that its server knew of."
 )
-Engine = Callable[[int], float]
-"""From a number of texts to the seconds in which all of them were written."""
+Engine = Callable[[int], tuple[float, float]]
+"""From a number of texts to the seconds in which all of them were written, and the seconds of processor time."""
 
 
 # --- engines
@@ -89,44 +95,50 @@ def sources(shape: WriterShape, count: int, num_tokens: int) -> list[list[int]]:
     return [[*(rng.randrange(10, 1000) for _ in range(num_tokens - 1)), eos] for _ in range(count)]
 
 
-def hooper_engine(folder: Path, rows: Sequence[Sequence[int]], num_new: int, precision: PrecisionChoice) -> Engine:
-    engine = open_writer(folder, len(rows), precision=precision)
+def timed(write: Callable[[int], object]) -> Engine:
+    """Of an engine in this process."""
+
+    def run(count: int) -> tuple[float, float]:
+        began, began_cpu = time.perf_counter(), time.process_time()
+        write(count)
+        return time.perf_counter() - began, time.process_time() - began_cpu
+
+    return run
+
+
+def hooper_engine(
+    folder: Path, rows: Sequence[Sequence[int]], num_new: int, precision: PrecisionChoice, num_threads: int
+) -> Engine:
+    engine = open_writer(folder, len(rows), num_threads, precision)
     decoder = read_manifest(folder).decoder
     sampling = SamplingParams(num_new, decoder_input_ids=() if decoder is None else (decoder.start_token_id,))
     prepared = [Row(row, [0] * len(row)) for row in rows]
 
-    def write(count: int) -> float:
-        began = time.perf_counter()
-        engine.generate(prepared[:count], sampling)
-        return time.perf_counter() - began
-
-    return write
+    return timed(lambda count: engine.generate(prepared[:count], sampling))
 
 
-def transformers_engine(checkpoint: Path, rows: Sequence[Sequence[int]], num_new: int) -> Engine:
+def transformers_engine(checkpoint: Path, rows: Sequence[Sequence[int]], num_new: int, num_threads: int) -> Engine:
+    torch.set_num_threads(num_threads or available_cores())
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(checkpoint).eval()
     model.generation_config.eos_token_id = None
     model.generation_config.forced_eos_token_id = None
     ids = torch.tensor(rows)
 
-    def write(count: int) -> float:
-        began = time.perf_counter()
-        model.generate(
+    return timed(
+        lambda count: model.generate(
             ids[:count], attention_mask=torch.ones_like(ids[:count]), max_new_tokens=num_new, num_beams=1, do_sample=False
         )
-        return time.perf_counter() - began
-
-    return write
+    )
 
 
 def ctranslate2_engine(peer: Address, words: Sequence[Sequence[str]], num_new: int, precision: str) -> Engine:
-    def write(count: int) -> float:
+    def write(count: int) -> tuple[float, float]:
         body = {"sources": words[:count], "new_tokens": num_new, "precision": precision}
         answer = peer.post("/measure", body)
         lengths = {len(tokens) for tokens in answer["tokens"]}
         if lengths != {num_new}:
             raise SetupError(f"CTranslate2 wrote {sorted(lengths)} tokens, where {num_new} were asked for")
-        return float(answer["wall_s"])
+        return float(answer["wall_s"]), float(answer["cpu_s"])
 
     return write
 
@@ -148,15 +160,17 @@ def measure_engines(name: str, options: argparse.Namespace) -> list[dict[str, An
     rows = sources(shape, max(options.sequences), options.source_tokens)
     words = [[f"w{number}" for number in row[:-1]] + ["</s>"] for row in rows]
     version, num_new = checkpoint.with_name("models") / name / "1", options.new_tokens
-    with start_peer(CT2, environment(CT2), converted(checkpoint)) as peer:
+    threads = options.threads
+    server = replace(CT2, command=lambda folder, port: ctranslate2_command(folder, port, threads)) if threads else CT2
+    with start_peer(server, environment(CT2), converted(checkpoint)) as peer:
         engines: dict[str, Engine] = {
-            "Hooper int8": hooper_engine(version, rows, num_new, "auto"),
+            "Hooper int8": hooper_engine(version, rows, num_new, "auto", threads),
             "CTranslate2 int8": ctranslate2_engine(peer.address, words, num_new, "int8"),
-            "Hooper fp32": hooper_engine(version, rows, num_new, "fp32"),
+            "Hooper fp32": hooper_engine(version, rows, num_new, "fp32", threads),
             "CTranslate2 fp32": ctranslate2_engine(peer.address, words, num_new, "fp32"),
-            "transformers fp32": transformers_engine(checkpoint, rows, num_new),
+            "transformers fp32": transformers_engine(checkpoint, rows, num_new, threads),
         }
-        seconds: dict[tuple[int, str], list[float]] = defaultdict(list)
+        seconds: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
         for count in options.sequences:
             for turn in range(options.turns + 1):
                 for engine in turned(list(engines), turn):
@@ -164,9 +178,15 @@ def measure_engines(name: str, options: argparse.Namespace) -> list[dict[str, An
                     if turn:  # the first one warms up
                         seconds[count, engine].append(taken)
     return [
-        {"model": name, "sequences": count, "engine": engine, **spread(num_new * count / taken for taken in times)}
+        {"model": name, "sequences": count, "engine": engine, **rates(num_new * count, times)}
         for (count, engine), times in seconds.items()
     ]
+
+
+def rates(num_tokens: int, times: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Tokens a second, and a second of processor time, of some turns in which so many were written."""
+    cpu_s = median(taken for _, taken in times)
+    return {**spread(num_tokens / taken for taken, _ in times), "tokens_per_cpu_s": round(num_tokens / cpu_s, 1)}
 
 
 def turned(entries: Sequence[str], turn: int) -> list[str]:
@@ -320,9 +340,9 @@ def _milliseconds(seconds: Sequence[float]) -> float:
 # --- the report
 
 
-def ratios(engines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def ratios(engines: Sequence[Mapping[str, Any]], figure: str = "tokens_per_s") -> list[dict[str, Any]]:
     """Tokens a second of Hooper in parts of each other engine's, in the same precision, or against transformers in its best."""
-    by_case = {(row["model"], row["sequences"], row["engine"]): row["tokens_per_s"] for row in engines}
+    by_case = {(row["model"], row["sequences"], row["engine"]): row[figure] for row in engines}
     pairs = [
         ("Hooper int8", "CTranslate2 int8"), ("Hooper fp32", "CTranslate2 fp32"), ("Hooper int8", "transformers fp32"),
         ("Hooper fp32", "transformers fp32"),
@@ -340,7 +360,7 @@ def page(report: Mapping[str, Any]) -> str:
     http = report.get("http")
     head = (
         f"`make bench-generate` on {describe_machine()['processor']}, {available_cores()} cores. Random weights in the shapes"
-        f" of the models; {report['new_tokens']} tokens for each text, greedily, with all cores. Tokens a second: median of"
+        f" of the models; {report['new_tokens']} tokens for each text, greedily, threads of each engine: {report['threads']}. Tokens a second: median of"
         f" {report['turns']} turns, and half the distance of their quartiles."
     )
     parts = [
@@ -348,6 +368,8 @@ def page(report: Mapping[str, Any]) -> str:
         _table(report["engines"]),
         "How many times as many tokens:",
         _table(report["ratios"]),
+        "And in a second of processor time:",
+        _table(report["cpu_ratios"]),
     ]
     if http:
         classified = ", ".join(f"{where} {taken} ms" for where, taken in http["classified_ms"].items())
@@ -367,7 +389,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.quick:
         options = argparse.Namespace(**{**vars(options), **QUICK})
     engines = [row for name in options.shapes for row in measure_engines(name, options)]
-    report = {"new_tokens": options.new_tokens, "turns": options.turns, "engines": engines, "ratios": ratios(engines)}
+    sizes = {"new_tokens": options.new_tokens, "turns": options.turns, "threads": options.threads or available_cores()}
+    by_cpu = ratios(engines, "tokens_per_cpu_s")
+    report: dict[str, Any] = {**sizes, "engines": engines, "ratios": ratios(engines), "cpu_ratios": by_cpu}
     if not options.no_service:
         report["http"] = measure_service(options)
     if options.page is not None:
@@ -395,6 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"{QUICK['turns']} turns of {', '.join(QUICK['shapes'])}: at most ten minutes"
     )
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="put tables between the marks of this page")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of each engine; 0: all cores (0)")
     parser.add_argument("--no-service", action="store_true", help="engines alone")
     return run_measurement(parser, measure, arguments)
 

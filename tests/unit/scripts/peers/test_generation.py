@@ -13,7 +13,7 @@ import pytest
 from app.core.errors import SetupError
 from scripts.bench.service import Address
 from scripts.peers import generation
-from scripts.peers.generation import Asked, callers, page, ratios, sources, spread, turned
+from scripts.peers.generation import Asked, callers, page, rates, ratios, sources, spread, timed, turned
 from scripts.peers.random_writers import SHAPES
 
 
@@ -40,14 +40,23 @@ def test_ratios_are_hoopers_tokens_in_parts_of_anothers() -> None:
 
 def test_the_page_has_every_figure() -> None:
     engines = [
-        {"model": "m", "sequences": 1, "engine": name, "tokens_per_s": 12.5, "noise": 0.01}
+        {"model": "m", "sequences": 1, "engine": name, "tokens_per_s": 12.5, "noise": 0.01, "tokens_per_cpu_s": 9.5}
         for name in ("Hooper int8", "CTranslate2 int8", "Hooper fp32", "CTranslate2 fp32", "transformers fp32")
     ]
     callers = [{"service": "Hooper int8", "tokens_per_s": 7.5}]
     http = {"served": "m", "callers": callers, "classified_ms": {"alone": 3.5, "beside 16 texts": 7.0}, "classified_ratio": 2.0}
-    text = page({"new_tokens": 32, "turns": 5, "engines": engines, "ratios": ratios(engines), "http": http})
-    assert "| model | sequences | engine | tokens per s | noise |" in text
-    assert "| m | 1 | CTranslate2 int8 | 12.5 | 0.01 |" in text
+    text = page(
+        {
+            "new_tokens": 32,
+            "turns": 5,
+            "engines": engines,
+            "ratios": ratios(engines),
+            "cpu_ratios": ratios(engines, "tokens_per_cpu_s"),
+            "http": http,
+        }
+    )
+    assert "| model | sequences | engine | tokens per s | noise | tokens per cpu s |" in text
+    assert "| m | 1 | CTranslate2 int8 | 12.5 | 0.01 | 9.5 |" in text
     assert "| Hooper int8 | 7.5 |" in text
     assert "(median): alone 3.5 ms, beside 16 texts 7.0 ms, 2.0 times as long." in text
 
@@ -55,6 +64,16 @@ def test_the_page_has_every_figure() -> None:
 def test_the_median_counts_and_the_noise_is_told() -> None:
     assert spread(iter([10.0, 30.0, 20.0, 20.0, 20.0])) == {"tokens_per_s": 20.0, "noise": 0.25}
     assert spread(iter([10.0])) == {"tokens_per_s": 10.0, "noise": 0.0}
+
+
+def test_processor_time_counts_beside_the_clock() -> None:
+    assert rates(64, [(2.0, 0.5), (4.0, 1.0), (8.0, 2.0)]) | {"noise": 0.0} == {
+        "tokens_per_s": 16.0,
+        "noise": 0.0,
+        "tokens_per_cpu_s": 64.0,
+    }
+    wall_s, cpu_s = timed(lambda count: sum(range(10_000 * count)))(5)
+    assert 0 < cpu_s <= wall_s + 0.05
 
 
 def test_everyone_is_asked_first_in_turn() -> None:
@@ -94,7 +113,10 @@ def test_quick_is_a_few_turns_of_some_shapes_and_a_page_gets_its_tables(
     def measured(name: str, options: Any) -> list[dict[str, Any]]:
         figures = {"Hooper int8": 60.0, "CTranslate2 int8": 40.0, "Hooper fp32": 30.0, "CTranslate2 fp32": 30.0}
         engines = {**figures, "transformers fp32": float(options.turns)}
-        return [{"model": name, "sequences": 1, "engine": engine, "tokens_per_s": per_s} for engine, per_s in engines.items()]
+        return [
+            {"model": name, "sequences": 1, "engine": engine, "tokens_per_s": per_s, "tokens_per_cpu_s": 2 * per_s}
+            for engine, per_s in engines.items()
+        ]
 
     monkeypatch.setattr(generation, "measure_engines", measured)
     assert generation.main(["--quick", "--no-service", "--page", str(page)]) == 0
