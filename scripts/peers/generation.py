@@ -360,8 +360,8 @@ def page(report: Mapping[str, Any]) -> str:
     http = report.get("http")
     head = (
         f"`make bench-generate` on {describe_machine()['processor']}, {available_cores()} cores. Random weights in the shapes"
-        f" of the models; {report['new_tokens']} tokens for each text, greedily, threads of each engine: {report['threads']}. Tokens a second: median of"
-        f" {report['turns']} turns, and half the distance of their quartiles."
+        f" of the models; {report['new_tokens']} tokens for each text, greedily, threads of each engine: {report['threads']}."
+        f" Tokens a second: median of {report['turns']} turns, and half the distance of their quartiles."
     )
     parts = [
         head,

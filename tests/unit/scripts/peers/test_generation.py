@@ -49,6 +49,7 @@ def test_the_page_has_every_figure() -> None:
         {
             "new_tokens": 32,
             "turns": 5,
+            "threads": 2,
             "engines": engines,
             "ratios": ratios(engines),
             "cpu_ratios": ratios(engines, "tokens_per_cpu_s"),
