@@ -81,11 +81,8 @@ class GenerationEngine:
     ) -> None:
         """
         Args:
-            manifest: has a decoder.
             encoder: of the manifest's graph; it is run on this engine's thread, and closed with it. None: there is none.
             decoder_file: the decoder's graph, for messages.
-            decoder: what opened it.
-            decoder_provider: what it runs on.
             num_cache_rows: sequences, or beams of them, that may be written at the same time.
             num_threads: of the decoder, where it has no encoder.
             keeps_prefixes: whether rows that are continued share what is read of their beginnings.

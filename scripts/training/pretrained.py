@@ -135,15 +135,6 @@ def load_finished(task: TrainingTask, task_options: Mapping[str, Any], folder: A
     return task.assemble(model, parts)
 
 
-def load_tokenizer(base: BaseModel) -> str:
-    """The JSON text of the base model's fast tokenizer, which encodes as transformers does.
-
-    Raises:
-        InvalidSettings: it has none.
-    """
-    return definition_of(fast_tokenizer(base), base.location)
-
-
 def fast_tokenizer(base: BaseModel) -> Any:
     """The model's own tokenizer, as transformers has it: read from tokenizer.json, or converted from what else there is.
 

@@ -17,15 +17,16 @@ from safetensors.torch import load_file, save_file
 
 from app.core.errors import InvalidSettings
 from app.tasks.tokenizer import Tokenizer
+from scripts.export.tokenizer_definition import definition_of
 from scripts.tasks.text_classification.task import TextClassificationTraining
 from scripts.training.pretrained import (
     BaseModel,
     choose_max_tokens,
+    fast_tokenizer,
     find_start,
     fitting_window,
     load_finished,
     load_model,
-    load_tokenizer,
     longest_input,
     resolve,
 )
@@ -38,6 +39,10 @@ OPTIONS = {"labels": ["bad", "good"], "problem_type": "single_label_classificati
 
 def base(folder: Path) -> BaseModel:
     return BaseModel(str(folder), folder.name)
+
+
+def load_tokenizer(source: BaseModel) -> str:
+    return definition_of(fast_tokenizer(source), source.location)
 
 
 @pytest.fixture
