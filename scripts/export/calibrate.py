@@ -13,7 +13,7 @@ from app.core.errors import InvalidSettings
 from app.core.manifest import Manifest
 from app.tasks.tokenizer import Tokenizer
 from scripts.export.card import SCORES, describe_scores
-from scripts.export.eval_data import load_eval_data
+from scripts.export.eval_data import EvalData, load_eval_data
 from scripts.export.formatting import Say
 from scripts.export.publish import CARD, EVALUATION, as_json, golden_answers
 from scripts.export.published import OpenVersion, open_folder
@@ -72,12 +72,8 @@ def publish_calibrated(folder: Path, recipe: Recipe, models: Path, say: Say) -> 
     """
     version = open_folder(folder)
     manifest, training = version.manifest, version.training
-    if not training.fitted_options:
-        raise InvalidSettings(f"{version.name} does {manifest.task}; nothing is fitted to the scores of such models")
-    data = load_eval_data(training, manifest.task_options, recipe, manifest.data_format)
+    data = _labelled_data(version, recipe)
     say("load", data.origin)
-    if not data.is_labelled:
-        raise InvalidSettings("scores are fitted on rows with their labels; these have none")
     predictions = version.answers(data.examples).predictions
     calibration = fit_calibration(
         training, predictions, data.examples, version.session, version.tokenizer(), manifest.task_options
@@ -93,6 +89,20 @@ def publish_calibrated(folder: Path, recipe: Recipe, models: Path, say: Say) -> 
         release.add_files(version.artefact)
         release.seal(_write(version, options, calibration.metrics, predictions, release.staging))
     return release.folder
+
+
+def _labelled_data(version: OpenVersion, recipe: Recipe) -> EvalData:
+    """
+    Raises:
+        InvalidSettings: the rows have no labels, or nothing of such models is fitted.
+    """
+    manifest, training = version.manifest, version.training
+    if not training.fitted_options:
+        raise InvalidSettings(f"{version.name} does {manifest.task}; nothing is fitted to the scores of such models")
+    data = load_eval_data(training, manifest.task_options, recipe, manifest.data_format)
+    if not data.is_labelled:
+        raise InvalidSettings("scores are fitted on rows with their labels; these have none")
+    return data
 
 
 def _not_fitted(training: TrainingTask, task_options: Mapping[str, Any]) -> dict[str, Any]:
