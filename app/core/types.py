@@ -50,5 +50,5 @@ class Row:
 
 
 Device = Literal["cpu", "openvino", "cuda", "tensorrt"]
-Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int7", "int4"]
 """Arithmetic of the matrix products."""

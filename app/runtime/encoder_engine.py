@@ -253,8 +253,8 @@ def open_engines(
     Args:
         graph_file, graph, provider, num_threads, session_factory: as for `EncoderEngine`.
         num_streams: batches at the same time, at most one a thread, on a processor; 0: as many as threads, where those are few
-            and the arithmetic is int8: in fp32 it gains next to nothing, and its weights are four times as large. GPUs compute
-            one after the other: they have their own ways to keep busy.
+            and the arithmetic is int8 or int7: in fp32 it gains next to nothing, and its weights are four times as large. GPUs
+            compute one after the other: they have their own ways to keep busy.
 
     Raises:
         InvalidArtefact, ProviderUnavailable: as for `EncoderEngine`.
@@ -274,7 +274,7 @@ def open_engines(
 def _num_parallel(requested: int, num_threads: int, provider: Provider) -> int:
     if provider.device not in PROCESSORS:
         return 1
-    pays = provider.precision == "int8" and num_threads <= MAX_DEFAULT_STREAMS
+    pays = provider.precision in ("int8", "int7") and num_threads <= MAX_DEFAULT_STREAMS
     return min(requested or (num_threads if pays else 1), num_threads)
 
 

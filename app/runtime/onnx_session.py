@@ -66,9 +66,9 @@ def open_session(graph_file: Path, graph: Graph, provider: Provider, num_threads
         ProviderUnavailable: the engine would not use the provider.
     """
     with ExitStack() as stack:
-        # the forms for int8 and fp16 read their weights out of the file beside them, and are loaded as they are: folded on the
-        # CPU, fp16 would become fp32 again
-        folds = graph.storage != "fp32" and provider.precision not in ("int8", "fp16")
+        # variants read their weights out of the file beside them, and are loaded as they are: folded on the CPU, fp16 would
+        # become fp32 again
+        folds = graph.storage != "fp32" and provider.precision not in ("int8", "int7", "fp16")
         file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
         session = _open(file, provider, num_threads, _chain(graph_file, graph, provider))
     return _capturing(session, file.name, graph) if provider.captures else session

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -95,12 +95,14 @@ def choose_provider(choice: DeviceChoice, machine: Machine | None = None) -> Pro
     return Provider(choice, precision, "as asked for")
 
 
-def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: PrecisionChoice = "auto") -> Provider:
+def for_model(
+    provider: Provider, manifest: Manifest, integers: Sequence[Precision], choice: PrecisionChoice = "auto"
+) -> Provider:
     """The provider in the fastest precision whose parity this model has shown.
 
     Args:
         provider: what `choose_provider` chose.
-        has_int8: whether the processor multiplies int8 exactly; see `app.runtime.providers.has_int8`.
+        integers: in what the processor multiplies whole numbers; see `integer_precisions`.
         choice: `fp32` takes no other.
     """
     if choice == "fp32":
@@ -108,7 +110,7 @@ def for_model(provider: Provider, manifest: Manifest, has_int8: bool, choice: Pr
     if provider.device in ("cuda", "tensorrt"):
         return _in_fp16(provider, manifest)
     if provider.precision == "fp32":
-        return _in_int8(provider, manifest) if provider.device == "cpu" and has_int8 else provider
+        return _in_integers(provider, manifest, integers) if provider.device == "cpu" else provider
     failing = _unproven(manifest, provider.precision)
     return provider.in_fp32(f"{provider.reason}; in fp32, since this model's {failing}") if failing else provider
 
@@ -140,13 +142,16 @@ def _in_int4(provider: Provider, parity: Parity | None) -> Provider:
     return replace(provider, precision="int4", reason=f"{provider.reason}; in int4, as asked for{loss}{accepted}")
 
 
-def _in_int8(provider: Provider, manifest: Manifest) -> Provider:
-    if "int8" not in manifest.graph.variants:
-        return provider
-    failing = _unproven(manifest, "int8")
-    if failing:
-        return replace(provider, reason=f"{provider.reason}; in fp32, since this model's {failing}")
-    return replace(provider, precision="int8", reason=f"{provider.reason}; the processor multiplies int8 fast")
+def _in_integers(provider: Provider, manifest: Manifest, integers: Sequence[Precision]) -> Provider:
+    """In the first of these precisions that the model has a variant for and has shown its parity in."""
+    failing = ""
+    for precision in integers:
+        if precision in manifest.graph.variants:
+            reason = _unproven(manifest, precision)
+            if not reason:
+                return replace(provider, precision=precision, reason=f"{provider.reason}; {INTEGER_REASONS[precision]}")
+            failing = failing or f"; in fp32, since this model's {reason}"
+    return replace(provider, reason=provider.reason + failing)
 
 
 def _in_fp16(provider: Provider, manifest: Manifest) -> Provider:
@@ -170,23 +175,25 @@ UNTRIED: Mapping[Precision, tuple[str, str]] = {
     "bf16": ("measure", "this processor multiplies it in hardware"),
     "fp16": ("fp16", "GPUs multiply it several times as fast as fp32"),
     "int8": ("int8", "about twice as many short texts a second"),
+    "int7": ("int8", "short texts in two thirds of the time"),
 }
 """Precisions of an encoder, each with the command under `hooper models` that tries it and what it would give."""
 
 
-def untried(provider: Provider, manifest: Manifest, has_int8: bool, choice: PrecisionChoice = "auto") -> str:
+def untried(provider: Provider, manifest: Manifest, integers: Sequence[Precision], choice: PrecisionChoice = "auto") -> str:
     """Which precision would compute a model faster here but was never tried, what it would give, and the command that tries
     it, as a clause; empty: none. What was tried and failed is told by the provider's reason. Models that write are left out.
 
     Args:
         provider: as it was before `for_model` looked at the model.
-        manifest, has_int8, choice: as for `for_model`.
+        manifest, integers, choice: as for `for_model`.
     """
     fastest: Precision = provider.precision
     if provider.device in ("cuda", "tensorrt"):
         fastest = "fp16"
-    elif provider.device == "cpu" and has_int8 and manifest.graph.storage == "int8":
-        fastest = "int8"
+    elif provider.device == "cpu":
+        possible = [precision for precision in integers if manifest.graph.storage in INTEGER_STORAGES[precision]]
+        fastest = possible[0] if possible else fastest
     if choice == "fp32" or fastest not in UNTRIED or fastest in manifest.parity or manifest.decoder is not None:
         return ""
     command, gain = UNTRIED[fastest]
@@ -254,6 +261,14 @@ def _missing(device: Device, machine: Machine) -> str:
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 """x86-64 that multiplies int8 exactly. Without these, ONNX Runtime adds pairs of products in 16 bits, which overflow."""
+INT7_FLAG = "avx2"
+"""x86-64 that multiplies int8 by weights of 7 bits exactly, and faster than fp32."""
+INTEGER_STORAGES: Mapping[Precision, frozenset[str]] = {"int8": frozenset({"int8"}), "int7": frozenset({"int8", "fp16"})}
+"""How weights are stored of which a variant in that precision can be made."""
+INTEGER_REASONS: dict[Precision, str] = {
+    "int8": "the processor multiplies int8 fast",
+    "int7": "the processor multiplies int8 fast where weights have 7 bits",
+}
 OPENVINO_PACKAGE = "onnxruntime_ep_openvino"
 
 
@@ -268,8 +283,8 @@ class Machine:
     has_nvidia_driver: bool
     has_tensorrt: bool
     has_bf16: bool
-    has_int8: bool
-    """Whether the processor multiplies int8 faster than fp32."""
+    integers: tuple[Precision, ...]
+    """See `integer_precisions`."""
     num_cores: int
 
 
@@ -281,7 +296,7 @@ def detect_machine() -> Machine:
         has_nvidia_driver=_loads("libcuda.so.1") and _counts_gpus() > 0,
         has_tensorrt=_loads("libnvinfer.so.10"),
         has_bf16=bool(BF16_FLAGS & _cpu_flags()),
-        has_int8=has_int8(),
+        integers=integer_precisions(),
         num_cores=available_cores(),
     )
 
@@ -289,6 +304,13 @@ def detect_machine() -> Machine:
 def has_int8() -> bool:
     """Whether the processor multiplies int8 exactly, and so faster than fp32; looked for on Linux alone."""
     return bool(INT8_FLAGS & _cpu_flags())
+
+
+def integer_precisions() -> tuple[Precision, ...]:
+    """Variants of a graph that this processor computes exactly, and faster than fp32, the most exact first."""
+    if has_int8():
+        return ("int8", "int7")
+    return ("int7",) if INT7_FLAG in _cpu_flags() else ()
 
 
 @cache

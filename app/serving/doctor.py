@@ -24,6 +24,9 @@ ENOUGH_BYTES = 600_000_000
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "tokenizers", "fastapi", "uvicorn", "numpy")
 
 
+INTEGERS = {"int8": "multiplies int8", "int7": "multiplies int8 by weights of 7 bits"}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at."""
@@ -53,7 +56,7 @@ def _packages() -> Finding:
 
 def _machine(machine: Machine) -> Finding:
     bf16 = "multiplies bf16" if machine.has_bf16 else "no bf16"
-    int8 = "multiplies int8" if machine.has_int8 else "no fast int8"
+    int8 = INTEGERS[machine.integers[0]] if machine.integers else "no fast int8"
     gpu = "an NVIDIA GPU answers" if machine.has_nvidia_driver else "no NVIDIA GPU"
     if machine.has_openvino_plugin and not machine.has_openvino:
         openvino = "the OpenVINO plug-in does not offer this processor"

@@ -58,7 +58,7 @@ from app.runtime.providers import (
     choose_provider,
     for_decoder,
     for_model,
-    has_int8,
+    integer_precisions,
     untried,
 )
 from app.serving.deployment import Deployment, Timings, num_rows_of, rows_of
@@ -71,9 +71,9 @@ from app.tasks.tokenizer import Tokenizer
 
 MAX_EXAMPLES, EXAMPLE_CHARACTERS = 4, 4000
 """Golden requests that a model is shown with, and how long they may be."""
-GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1, "int4": 0.1}
+GOLDEN_TOLERANCE = {"fp32": 0.02, "bf16": 0.1, "fp16": 0.05, "int8": 0.1, "int7": 0.1, "int4": 0.1}
 """How far a golden answer's scores may lie from those at publishing."""
-NEAR_TIE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05, "int8": 0.25, "int4": 0.25}
+NEAR_TIE = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05, "int8": 0.25, "int7": 0.25, "int4": 0.25}
 """Two tokens whose scores differ by less may change places: what is written behind them is not compared with golden answers."""
 
 COMPILING = 10
@@ -161,7 +161,7 @@ async def load(
     factories = Factories(session_factory, decoder_factory)
     deployment = await _deployed_on_first(artefact, _providers(manifest, options), options, metrics, factories)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
-    if faster := untried(choose_provider(deployment.provider.device), manifest, has_int8(), options.precision):
+    if faster := untried(choose_provider(deployment.provider.device), manifest, integer_precisions(), options.precision):
         logger.info("%s", faster)
     return deployment
 
@@ -170,7 +170,7 @@ def _providers(manifest: Manifest, options: LoadOptions) -> list[Provider]:
     """Those on which a model is tried, in their order."""
     first = choose_provider(options.device)
     choices = choices_of_auto(first, manifest) if options.device == "auto" else [first]
-    providers = [for_model(choice, manifest, has_int8(), options.precision) for choice in choices]
+    providers = [for_model(choice, manifest, integer_precisions(), options.precision) for choice in choices]
     if options.cuda_graphs:
         providers = [providers[0].capturing()]
     if options.share_weights:

@@ -32,7 +32,7 @@ from app.runtime.decoder_session import BoundSession, open_decoder
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.generation_engine import GenerationEngine
 from app.runtime.onnx_session import InputInfo
-from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, has_int8
+from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, integer_precisions
 from scripts.bench.report import measurement_parser, run_measurement
 
 Write = Callable[[Sequence[Row], SamplingParams], Awaitable[None]]
@@ -94,7 +94,7 @@ class DecodeBench:
         if decoder is None:
             raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
         num_rows = max(options.sequences)
-        provider = for_model(choose_provider("cpu"), manifest, has_int8(), options.precision)
+        provider = for_model(choose_provider("cpu"), manifest, integer_precisions(), options.precision)
         stepping = for_decoder(provider, manifest, options.precision)
         file = folder / decoder.file_for(stepping.precision)
         graph_file = folder / manifest.graph.file_for(provider.precision)

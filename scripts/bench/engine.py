@@ -19,7 +19,15 @@ from app.core.errors import ProviderUnavailable
 from app.core.manifest import Manifest, read_manifest
 from app.core.types import Row
 from app.runtime.encoder_engine import EncoderEngine, open_engines
-from app.runtime.providers import DeviceChoice, PrecisionChoice, Provider, choices_of_auto, choose_provider, for_model, has_int8
+from app.runtime.providers import (
+    DeviceChoice,
+    PrecisionChoice,
+    Provider,
+    choices_of_auto,
+    choose_provider,
+    for_model,
+    integer_precisions,
+)
 from app.tasks.tokenizer import Tokenizer
 
 PRODUCT = (1024, 384, 1536)
@@ -47,7 +55,7 @@ def provider_for(manifest: Manifest, device: DeviceChoice, precision: PrecisionC
     """What the service would compute with, `HOOPER_CUDA_GRAPHS` included."""
     first = choose_provider(device)
     first = choices_of_auto(first, manifest)[0] if device == "auto" else first
-    provider = for_model(first, manifest, has_int8(), precision)
+    provider = for_model(first, manifest, integer_precisions(), precision)
     captures = device == "cuda" and os.environ.get("HOOPER_CUDA_GRAPHS", "").lower() in ("1", "true", "yes", "on")
     return provider.capturing() if captures else provider
 

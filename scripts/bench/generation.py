@@ -31,7 +31,7 @@ from app.core.manifest import read_manifest
 from app.core.sequences import SamplingParams
 from app.core.types import Row
 from app.runtime.generation_engine import GenerationEngine
-from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, has_int8
+from app.runtime.providers import PrecisionChoice, choose_provider, for_decoder, for_model, integer_precisions
 from app.runtime.sampling import TokenSampler
 from app.tasks.constraints import GrammarCompiler, OutputFormat
 from app.tasks.tokenizer import Tokenizer
@@ -48,7 +48,7 @@ def open_writer(folder: Path, num_rows: int, num_threads: int = 0, precision: Pr
     manifest = read_manifest(folder)
     if manifest.decoder is None:
         raise InvalidArtefact(f"{folder} holds a model that reads and does not write")
-    provider = for_model(choose_provider("cpu"), manifest, has_int8(), precision)
+    provider = for_model(choose_provider("cpu"), manifest, integer_precisions(), precision)
     stepping = for_decoder(provider, manifest, precision)
     encoder_file = folder / manifest.graph.file_for(provider.precision)
     file = folder / manifest.decoder.file_for(stepping.precision)

@@ -20,7 +20,7 @@ from app.core.types import Ints
 
 # --- files: protobuf ends at 2 GB, and what is larger keeps its weights in a second file beside the first
 
-MODEL, INT8_MODEL, FP16_MODEL = "model.onnx", "model.int8.onnx", "model.fp16.onnx"
+MODEL, INT8_MODEL, INT7_MODEL, FP16_MODEL = "model.onnx", "model.int8.onnx", "model.int7.onnx", "model.fp16.onnx"
 """Names of the files of a version; the others read their weights out of the first."""
 MAX_PROTO_BYTES = 2_000_000_000
 """Of weights in one file: protobuf's limit is 2^31 - 1, for everything in it."""

@@ -21,7 +21,7 @@ from app.core.artefact import (
 )
 from app.core.errors import InvalidArtefact, InvalidSettings
 from app.core.manifest import Decoder, DriftReference, EngineTrial, Manifest, Parity
-from app.core.types import Device
+from app.core.types import Device, Precision
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import DeviceChoice, choices_of_auto, choose_provider
 from app.tasks.tokenizer import Tokenizer
@@ -190,10 +190,11 @@ def with_version(name: str, models: Path) -> str:
     return name if is_complete else str(Path(name) / folder.name)  # type: ignore[union-attr]
 
 
-def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
-    """Give a version another variant: the next version has the same weights, and the variant beside them.
+def publish_variants(variants: Sequence[Variant], folder: Path, recipe: Recipe, models: Path, say: Say) -> Path:
+    """Give a version other variants: the next version has the same weights, and beside them those variants that pass.
 
     Args:
+        variants: which ones; of several, those that it has not and can have.
         recipe: with `data`, the one that the version was trained by: then its held-out rows are read; else `validation`
             names files of held-out items, labelled or not.
         models: where the next version is published.
@@ -204,50 +205,82 @@ def publish_variant(variant: Variant, folder: Path, recipe: Recipe, models: Path
 
     Raises:
         InvalidArtefact: the folder is broken or altered.
-        InvalidSettings: it has that variant already or can have none, or the items cannot be used.
-        ParityFailed: the predictions differ from the graph's in fp32 too often, or rows feel their neighbours.
+        InvalidSettings: it has them already or can have none, or the items cannot be used.
+        ParityFailed: the predictions of all of them differ from the graph's in fp32 too often, or rows feel their neighbours.
         SetupError: nothing can be written.
     """
-    version = open_folder(folder, may_write=variant.precision == "int8")
+    version = open_folder(folder, may_write=variants[0].precision == "int8")
     manifest, graph = version.manifest, version.manifest.graph
     if manifest.decoder is not None:
         return _publish_int8_step(version, manifest.decoder, recipe, models, say)
-    _check_may_have(variant, version)
-    reference = version.answers(_drawn_examples(variant.max_rows, version, recipe, say))
+    variants = _missing_variants(variants, version)
+    reference = version.answers(_drawn_examples(variants[0].max_rows, version, recipe, say))
     # its predictions are nearly those of the version that it is made from, which is no reason to serve another one
     with next_release(models, manifest.name, serves=False) as release:
         release.add_files(version.artefact)
-        file = release.staging / variant.file
-        if not variant.write(release.staging / graph.file, file, graph):
-            raise InvalidSettings(f"the graph of {version.name} has nothing to compute in {variant.precision}")
-        comparison = variant.measure(reference, file, graph)
-        say("verify", describe_parity(comparison.parity, "fp32"))
-        if not comparison.parity.passed:
-            raise ParityFailed(f"the {variant.precision} variant predicts otherwise too often: {comparison}")
+        parity = _add_variants(variants, version, release.staging, reference, say)
         engines = told_engines(version.graph_file, graph, reference.rows, say)
-        release.seal(_with_variant(manifest, variant, comparison.parity, engines))
+        release.seal(_with_variants(manifest, variants, parity, engines))
     return release.folder
 
 
-def _with_variant(manifest: Manifest, variant: Variant, parity: Parity, engines: Mapping[Device, EngineTrial]) -> Manifest:
-    variants = {**manifest.graph.variants, variant.precision: variant.file}
-    update = {
+def _with_variants(
+    manifest: Manifest, variants: Sequence[Variant], parity: Mapping[Precision, Parity], engines: Mapping[Device, EngineTrial]
+) -> Manifest:
+    """The manifest with those that passed; how the others did is noted, too."""
+    files = {entry.precision: entry.file for entry in variants if entry.precision in parity and parity[entry.precision].passed}
+    update: dict[str, Any] = {
         "engines": {**manifest.engines, **engines},
-        "graph": manifest.graph.model_copy(update={"variants": variants}),
-        "parity": {**manifest.parity, variant.precision: parity},
+        "graph": manifest.graph.model_copy(update={"variants": {**manifest.graph.variants, **files}}),
+        "parity": {**manifest.parity, **parity},
     }
     return manifest.model_copy(update=update)
 
 
-def _check_may_have(variant: Variant, version: OpenVersion) -> None:
+def _missing_variants(variants: Sequence[Variant], version: OpenVersion) -> list[Variant]:
+    """Those that the version can have and has not; raises `InvalidSettings` where there are none."""
     graph, folder = version.manifest.graph, version.folder
-    if variant.precision in graph.variants:
-        raise InvalidSettings(f"{folder} has an {variant.precision} variant already")
-    if graph.storage not in variant.storages:
-        storages = " or ".join(sorted(variant.storages))
+    names = " or ".join(variant.precision for variant in variants)
+    possible = [variant for variant in variants if graph.storage in variant.storages]
+    if not possible:
+        storages = " or ".join(sorted(frozenset[str]().union(*(variant.storages for variant in variants))))
         raise InvalidSettings(
-            f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {variant.precision} variant"
+            f"{folder} is stored as {graph.storage}; only models stored as {storages} have an {names} variant"
         )
+    missing = [variant for variant in possible if variant.precision not in graph.variants]
+    if not missing:
+        names = " and an ".join(variant.precision for variant in possible)
+        raise InvalidSettings(f"{folder} has an {names} variant already")
+    return missing
+
+
+def _add_variants(
+    variants: Sequence[Variant], version: OpenVersion, folder: Path, reference: Reference, say: Say
+) -> dict[Precision, Parity]:
+    """Write those that pass into the folder, and tell how each of them did.
+
+    Raises:
+        InvalidSettings: the graph can have none.
+        ParityFailed: none passed.
+    """
+    parity: dict[Precision, Parity] = {}
+    failures: list[str] = []
+    graph = version.manifest.graph
+    for variant in variants:
+        file = folder / variant.file
+        if not variant.write(folder / graph.file, file, graph):
+            continue
+        comparison = variant.measure(reference, file, graph)
+        parity[variant.precision] = comparison.parity
+        say("verify", f"in {variant.precision}, {describe_parity(comparison.parity, 'fp32')}")
+        if not comparison.parity.passed:
+            failures.append(f"the {variant.precision} variant predicts otherwise too often: {comparison}")
+            file.unlink()
+    if not parity:
+        raise InvalidSettings(f"the graph of {version.name} has nothing to compute in {variants[0].precision}")
+    if len(failures) == len(parity):
+        raise ParityFailed("; ".join(failures))
+    return parity
 
 
 def _drawn_examples(max_rows: int, version: OpenVersion, recipe: Recipe, say: Say) -> Sequence[Example]:
@@ -262,8 +295,8 @@ def _drawn_examples(max_rows: int, version: OpenVersion, recipe: Recipe, say: Sa
 
 
 def _publish_int8_step(version: OpenVersion, decoder: Decoder, recipe: Recipe, models: Path, say: Say) -> Path:
-    """As `publish_variant`, of a model that writes: the form is one of its decoder's step. Its golden answers are written anew,
-    since older ones do not say how sure each token was.
+    """As `publish_variants`, of a model that writes: the form is one of its decoder's step. Its golden answers are written
+    anew, since older ones do not say how sure each token was.
 
     Raises:
         InvalidSettings: it has such a form already or can have none.
@@ -304,7 +337,7 @@ def add_bf16_agreement(folder: Path, recipe: Recipe, say: Say) -> Parity:
     same version, and passed or not: the service computes in bf16 only where it passed.
 
     Args:
-        recipe: as for `publish_variant`.
+        recipe: as for `publish_variants`.
         say: told what is compared, and what came of it.
 
     Raises:
@@ -328,7 +361,7 @@ def add_drift_reference(folder: Path, recipe: Recipe, say: Say) -> DriftReferenc
     """Measure what held-out items are like to a version, and write it into its manifest; it stays the same version.
 
     Args:
-        recipe: as for `publish_variant`.
+        recipe: as for `publish_variants`.
         say: told what is counted over, and how the model does on it where that can be told: it should be what its card says.
 
     Raises:

@@ -29,7 +29,7 @@ def publish_int4(folder: Path, recipe: Recipe, models: Path, say: Say, accepted_
     """Give a version that continues texts a form of its step in int4: the next version has the same weights, and it besides.
 
     Args:
-        recipe: as for `publish_variant`.
+        recipe: as for `publish_variants`.
         models: where the next version is published.
         say: told what is compared, and what came of it.
         accepted_loss: where the form does not pass the gate it is published nevertheless if the perplexity of the texts grows

@@ -1,4 +1,5 @@
-"""Variants of a graph for one precision, int8 or fp16: small files that share its weights, how they are made and measured."""
+"""Variants of a graph for one precision, int8, int7 or fp16: small files that share its weights, how they are made and
+measured."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ from app.core.errors import EngineFailed, InvalidArtefact
 from app.core.manifest import Graph
 from app.core.types import Precision
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider, has_int8
-from scripts.export.optimize import FP16_MODEL, INT8_MODEL, save, weights_file
+from app.runtime.providers import INTEGER_STORAGES, choose_provider, has_int8
+from scripts.export.optimize import FP16_MODEL, INT7_MODEL, INT8_MODEL, quantize, save, weights_file
 from scripts.export.rounding import write_simulated_fp16
-from scripts.export.verify import FP16, INT8, Comparison, Reference, check_other_neighbours
+from scripts.export.verify import FP16, INT7, INT8, Comparison, Gate, Reference, check_other_neighbours
 
 FP16_ROWS = 1_000
 MIN_SHARED_BYTES = 65_536
@@ -122,14 +123,36 @@ def _without_weights(model: ModelProto, shapes: Mapping[str, Sequence[int]], wei
 
 # --- int8 by int8, for processors that multiply so faster than in fp32
 #
-# Weights are used as they lie on disk, one scale per output channel. What they are multiplied with is rounded to 8 bits while
-# the graph runs, each token by a scale of its own (dynamic quantization per token, as in ZeroQuant, Yao et al. 2022): a scale
-# for the whole tensor, which is what ONNX Runtime's own dynamic quantization takes, would let rows feel their neighbours.
-# Attention, normalization and the head stay fp32.
+# Weights have one scale per output channel. What they are multiplied with is rounded to 8 bits while the graph runs, each token
+# by a scale of its own (dynamic quantization per token, as in ZeroQuant, Yao et al. 2022): a scale for the whole tensor, which
+# is what ONNX Runtime's own dynamic quantization takes, would let rows feel their neighbours. Attention, normalization and the
+# head stay fp32.
+#
+# `int8` uses weights as they lie on disk, of 8 bits. `int7` rounds them to 7 while it is loaded: processors without VNNI add
+# two products in 16 bits, which those of 8 bits overflow and those of 7 do not (2 x 255 x 63 < 2^15).
 
 MICROSOFT = "com.microsoft"
-MAX_INT8, ZERO_POINT, EPSILON = 127, 128, 1e-9
-"""A token's largest value becomes 127; 0 is stored as 128, since the fast kernels take unsigned by signed."""
+MAX_INT8, MAX_INT7, ZERO_POINT, EPSILON = 127, 63, 128, 1e-9
+"""A token's largest value becomes 127, a channel's largest weight 127 or 63; 0 of a token is stored as 128, since the fast
+kernels take unsigned by signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerMatrix:
+    """A matrix of whole numbers in the graph, and what makes it there."""
+
+    name: str
+    """Of a tensor int8 (features, channels)."""
+    scale: str
+    """Of a tensor fp32 (channels)."""
+    nodes: Sequence[NodeProto] = ()
+    """What computes it from the stored weights, which the engine does once, while it loads."""
+    tensors: Sequence[TensorProto] = ()
+    """What these read besides."""
+
+
+ToIntegers = Callable[[NodeProto, Mapping[str, TensorProto]], IntegerMatrix]
+"""From the node that makes a matrix fp32, and all that is stored by its name."""
 
 
 def write_int8(source: Path, target: Path, graph: Graph) -> bool:
@@ -144,82 +167,122 @@ def write_int8(source: Path, target: Path, graph: Graph) -> bool:
     Returns:
         Whether there is such a variant: a graph that holds no int8 matrix product has none.
     """
-    if graph.storage != "int8":
-        return False
+    return graph.storage == "int8" and _write_integer_products(source, target, _as_stored)
+
+
+def write_int7(source: Path, target: Path, graph: Graph) -> bool:
+    """As `write_int8`, with weights that become 7 bits wide while the variant is loaded; they may be stored as fp16, too."""
+    return graph.storage in INTEGER_STORAGES["int7"] and _write_integer_products(source, target, _in_seven_bits)
+
+
+def _write_integer_products(source: Path, target: Path, to_integers: ToIntegers) -> bool:
     model = onnx.load(source)
-    dequantized = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer if len(tensor.dims) == 2}
-    products = [node for node in model.graph.node if _weights_of(node, dequantized) in shapes]
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    unpacking = {node.output[0]: node for node in model.graph.node if _unpacks(node, stored)}
+    widths = {name: tuple(stored[node.input[0]].dims) for name, node in unpacking.items()}
+    products = {
+        node.output[0] for node in model.graph.node if node.op_type == "MatMul" and len(widths.get(node.input[1], ())) == 2
+    }
     if not products:
         return False
-    _replace_products(model, products, dequantized, shapes)
-    share_weights(model, source, {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8})
+    _replace_products(model, products, unpacking, to_integers)
+    share_weights(model, source, {tensor.name for tensor in stored.values() if tensor.data_type in UNPACKED_BY})
     onnx.save(model, target)
     return True
 
 
-def _weights_of(node: NodeProto, dequantized: Mapping[str, NodeProto]) -> str:
-    """Name of the int8 matrix that a node multiplies with, or nothing."""
-    if node.op_type != "MatMul" or node.input[1] not in dequantized:
-        return ""
-    return str(dequantized[node.input[1]].input[0])
+def _as_stored(unpacking: NodeProto, _: Mapping[str, TensorProto]) -> IntegerMatrix:
+    return IntegerMatrix(*unpacking.input[:2])
+
+
+def _in_seven_bits(unpacking: NodeProto, stored: Mapping[str, TensorProto]) -> IntegerMatrix:
+    (name,) = unpacking.output
+    matrix = numpy_helper.to_array(stored[unpacking.input[0]]).astype(np.float32)
+    if unpacking.op_type == "DequantizeLinear":
+        matrix *= numpy_helper.to_array(stored[unpacking.input[1]])
+    _, scale = quantize(matrix, 1, MAX_INT7)
+    nodes = [
+        unpacking,
+        helper.make_node("Div", [name, f"{name}_scale7"], [f"{name}_scaled"]),
+        helper.make_node("Round", [f"{name}_scaled"], [f"{name}_rounded"]),
+        helper.make_node("Clip", [f"{name}_rounded", "int7_least", "int7_largest"], [f"{name}_clipped"]),
+        # no QuantizeLinear: behind a DequantizeLinear, ONNX Runtime might take both away
+        helper.make_node("Cast", [f"{name}_clipped"], [f"{name}_int7"], to=TensorProto.INT8),
+    ]
+    return IntegerMatrix(f"{name}_int7", f"{name}_scale7", nodes, [numpy_helper.from_array(scale, f"{name}_scale7")])
 
 
 def _replace_products(
-    model: ModelProto,
-    products: Sequence[NodeProto],
-    dequantized: Mapping[str, NodeProto],
-    shapes: Mapping[str, tuple[int, ...]],
+    model: ModelProto, products: Collection[str], unpacking: Mapping[str, NodeProto], to_integers: ToIntegers
 ) -> None:
-    outputs = {node.output[0] for node in products}
-    unused = {node.input[1] for node in products}
+    """Put integer products in the place of those that have these outputs."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    unused = {node.input[1] for node in graph.node if node.output[0] in products}
+    matrices: dict[str, IntegerMatrix] = {}
     quantized: set[str] = set()
+    widths: set[int] = set()
     nodes: list[NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.output[0] in unused:
+    for node in graph.node:
+        if node.output[0] in unused:
             continue
-        if node.output[0] not in outputs:
+        if node.output[0] not in products:
             nodes.append(node)
             continue
-        if node.input[0] not in quantized:  # query, key and value are products of the same tensor
-            nodes += _quantization(node.input[0])
-            quantized.add(node.input[0])
-        weights = dequantized[node.input[1]]
-        nodes += _integer_product(node, weights, shapes[weights.input[0]][1])
-    widths = {shapes[_weights_of(node, dequantized)][1] for node in products}
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(_constants(widths))
+        x, weights = node.input
+        if weights not in matrices:  # some architectures have the same ones in every layer
+            matrices[weights] = to_integers(unpacking[weights], stored)
+            nodes += matrices[weights].nodes
+        features, channels = stored[unpacking[weights].input[0]].dims
+        if x not in quantized:  # query, key and value are products of the same tensor
+            nodes += _quantization(x, features)
+            quantized.add(x)
+        nodes += _integer_product(node, matrices[weights], channels)
+        widths |= {features, channels}
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensor for matrix in matrices.values() for tensor in matrix.tensors)
+    graph.initializer.extend(_constants(widths))
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
 
-def _quantization(x: str) -> Iterator[NodeProto]:
-    """fp32 (lines, tokens, features) to uint8 and the scale of each token (lines, tokens, 1)."""
-    yield helper.make_node("Abs", [x], [f"{x}_abs"])
-    yield helper.make_node("ReduceMax", [f"{x}_abs"], [f"{x}_max"], axes=[-1], keepdims=1)
-    yield helper.make_node("Max", [f"{x}_max", "int8_epsilon"], [f"{x}_largest"])
-    yield helper.make_node("Div", ["int8_largest", f"{x}_largest"], [f"{x}_factor"])
-    yield helper.make_node("Mul", [x, f"{x}_factor"], [f"{x}_scaled"])
-    yield helper.make_node("QuantizeLinear", [f"{x}_scaled", "int8_one", "int8_zero"], [f"{x}_uint8"])
+def _quantization(x: str, width: int) -> Iterator[NodeProto]:
+    """fp32 (lines, tokens, features) to uint8 and the scale of each token (lines, tokens, 1).
+
+    Each token is an element of the axis that `QuantizeLinear` has scales for: one operator divides, rounds and stores.
+    """
+    yield helper.make_node("ReduceMax", [x], [f"{x}_max"], axes=[-1], keepdims=1)
+    yield helper.make_node("ReduceMin", [x], [f"{x}_min"], axes=[-1], keepdims=1)
+    yield helper.make_node("Neg", [f"{x}_min"], [f"{x}_depth"])
+    yield helper.make_node("Max", [f"{x}_max", f"{x}_depth", "int8_epsilon"], [f"{x}_largest"])
     yield helper.make_node("Mul", [f"{x}_largest", "int8_step"], [f"{x}_scale"])
+    yield helper.make_node("Reshape", [f"{x}_scale", "int8_list"], [f"{x}_scales"])
+    yield helper.make_node("Shape", [f"{x}_scales"], [f"{x}_count"])
+    yield helper.make_node("Expand", ["int8_zero", f"{x}_count"], [f"{x}_zeros"])
+    yield helper.make_node("Reshape", [x, f"int8_table_{width}"], [f"{x}_table"])
+    yield helper.make_node("QuantizeLinear", [f"{x}_table", f"{x}_scales", f"{x}_zeros"], [f"{x}_table_uint8"], axis=0)
+    yield helper.make_node("Shape", [x], [f"{x}_shape"])
+    yield helper.make_node("Reshape", [f"{x}_table_uint8", f"{x}_shape"], [f"{x}_uint8"])
 
 
-def _integer_product(node: NodeProto, weights: NodeProto, width: int) -> Iterator[NodeProto]:
+def _integer_product(node: NodeProto, weights: IntegerMatrix, width: int) -> Iterator[NodeProto]:
     x, y = node.input[0], node.output[0]
-    matrix, scale = weights.input[:2]
-    inputs = [f"{x}_uint8", matrix, "int8_one", scale, "int8_zero", f"int8_zeros_{width}"]
+    inputs = [f"{x}_uint8", weights.name, "int8_one", weights.scale, "int8_zero", f"int8_zeros_{width}"]
     yield helper.make_node("MatMulIntegerToFloat", inputs, [f"{y}_unscaled"], f"{node.name}_int8", domain=MICROSOFT)
     yield helper.make_node("Mul", [f"{y}_unscaled", f"{x}_scale"], [y])
 
 
-def _constants(widths: set[int]) -> Iterator[TensorProto]:
-    yield numpy_helper.from_array(np.asarray(1, np.float32), "int8_one")
-    yield numpy_helper.from_array(np.asarray(ZERO_POINT, np.uint8), "int8_zero")
-    yield numpy_helper.from_array(np.asarray(MAX_INT8, np.float32), "int8_largest")
-    yield numpy_helper.from_array(np.asarray(1 / MAX_INT8, np.float32), "int8_step")
-    yield numpy_helper.from_array(np.asarray(EPSILON, np.float32), "int8_epsilon")
-    for width in sorted(widths):  # the fast kernel wants a zero point per channel where it has a scale per channel
-        yield numpy_helper.from_array(np.zeros(width, np.int8), f"int8_zeros_{width}")
+def _constants(widths: Collection[int]) -> Iterator[TensorProto]:
+    values = {
+        "int8_one": np.float32(1), "int8_zero": np.uint8(ZERO_POINT), "int8_list": np.array([-1]),
+        "int8_step": np.float32(1 / MAX_INT8), "int8_epsilon": np.float32(EPSILON),
+        "int7_least": np.float32(-MAX_INT7), "int7_largest": np.float32(MAX_INT7),
+    }  # fmt: skip
+    for width in sorted(widths):
+        values[f"int8_table_{width}"] = np.array([-1, width])
+        # the fast kernel wants a zero point per channel where it has a scale per channel
+        values[f"int8_zeros_{width}"] = np.zeros(width, np.int8)
+    return (numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
 
 
 EXACT_ZERO = "exact_zero"
@@ -255,7 +318,7 @@ def write_exact_int8(source: Path, target: Path) -> None:
     save(model, target)
 
 
-# --- both, with how each is measured
+# --- all of them, with how each is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,15 +349,29 @@ def _measure_int8(reference: Reference, file: Path, graph: Graph) -> Comparison:
     Raises:
         ParityFailed: rows feel their neighbours.
     """
-    in_int8 = replace(choose_provider("cpu"), precision="int8")
+    if has_int8():
+        return _measure_integers("int8", INT8, reference, file, graph)
+    EncoderEngine(file, graph, replace(choose_provider("cpu"), precision="int8"))  # it can be loaded
     with tempfile.TemporaryDirectory(prefix="hooper-") as folder:
-        session = EncoderEngine(file, graph, in_int8)
-        if not has_int8():
-            write_exact_int8(file, Path(folder) / file.name)
-            session = EncoderEngine(Path(folder) / file.name, graph, in_int8)
-        predictions = reference.predict(session, "verifying int8")
-        check_other_neighbours(session, reference.rows)
-    return reference.compare(predictions, INT8)
+        exact = Path(folder) / file.name
+        write_exact_int8(file, exact)
+        return _measure_integers("int8", INT8, reference, exact, graph)
+
+
+def _measure_int7(reference: Reference, file: Path, graph: Graph) -> Comparison:
+    """Parity of the int7 variant, whose sums are exact on every processor.
+
+    Raises:
+        ParityFailed: rows feel their neighbours.
+    """
+    return _measure_integers("int7", INT7, reference, file, graph)
+
+
+def _measure_integers(precision: Precision, gate: Gate, reference: Reference, file: Path, graph: Graph) -> Comparison:
+    session = EncoderEngine(file, graph, replace(choose_provider("cpu"), precision=precision))
+    predictions = reference.predict(session, f"verifying {precision}")
+    check_other_neighbours(session, reference.rows)
+    return reference.compare(predictions, gate)
 
 
 def _measure_fp16(reference: Reference, file: Path, graph: Graph) -> Comparison:
@@ -328,6 +405,7 @@ def ends_its_process(file: Path) -> bool:
     return subprocess.run([sys.executable, "-c", OPEN_GRAPH, str(file)], capture_output=True, check=False).returncode < 0
 
 
-INT8_VARIANT = Variant("int8", INT8_MODEL, frozenset({"int8"}), write_int8, _measure_int8)
+INT8_VARIANT = Variant("int8", INT8_MODEL, INTEGER_STORAGES["int8"], write_int8, _measure_int8)
+INT7_VARIANT = Variant("int7", INT7_MODEL, INTEGER_STORAGES["int7"], write_int7, _measure_int7)
 FP16_VARIANT = Variant("fp16", FP16_MODEL, frozenset({"int8", "fp16", "fp32"}), _write_fp16, _measure_fp16, max_rows=FP16_ROWS)
-VARIANTS: Mapping[Precision, Variant] = {variant.precision: variant for variant in (INT8_VARIANT, FP16_VARIANT)}
+VARIANTS: Mapping[Precision, Variant] = {variant.precision: variant for variant in (INT8_VARIANT, INT7_VARIANT, FP16_VARIANT)}

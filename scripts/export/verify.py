@@ -66,6 +66,7 @@ BF16 = Gate("the graph in bf16", 0.995)
 BF16_ROWS = 1_000
 """Held-out examples on which results are rounded to bf16 at most, drawn where there are more."""
 INT8 = Gate("the graph that multiplies int8", 0.995)
+INT7 = Gate("the graph that multiplies int8 by weights of 7 bits", 0.995)
 FP16 = Gate("the graph in fp16", 0.995)
 
 

@@ -22,7 +22,7 @@ from app.core.types import LayoutName, Row, RowOutput, TaskName
 from app.runtime.cuda_graphs import CudaGraphSession
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.onnx_session import OrtSession, open_session
-from app.runtime.providers import PrecisionChoice, Provider, choose_provider, for_model, has_int8
+from app.runtime.providers import PrecisionChoice, Provider, choose_provider, for_model, integer_precisions
 from app.tasks.base import Encoded
 from app.tasks.extractive_summarization.task import SummaryItem
 from app.tasks.question_answering.task import QuestionItem
@@ -121,7 +121,7 @@ def on_cpu(folder: Path) -> Sequence[RowOutput]:
 def provider(request: pytest.FixtureRequest, device: Device, model: Model) -> Provider:
     """The device in fp32 and, where the manifest allows another, in that."""
     choice: PrecisionChoice = request.param
-    chosen = for_model(choose_provider(device), model.manifest, has_int8(), choice)
+    chosen = for_model(choose_provider(device), model.manifest, integer_precisions(), choice)
     if choice == "auto" and chosen.precision == "fp32":
         pytest.skip(f"the manifest allows no other precision than fp32 on {device}")
     return chosen

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import pytest
 
 from app.core.errors import ProviderUnavailable
 from app.core.manifest import EngineTrial, FileEntry, Graph, Manifest, Output, Parity
+from app.core.types import Precision
 from app.runtime import providers
 from app.runtime.providers import DeviceChoice, Machine, Provider, choices_of_auto, choose_provider, for_model, untried
 
@@ -27,7 +29,7 @@ BARE = Machine(
     has_nvidia_driver=False,
     has_tensorrt=False,
     has_bf16=False,
-    has_int8=False,
+    integers=(),
     num_cores=2,
 )
 INTEL = replace(BARE, has_openvino_plugin=True, has_openvino=True, has_bf16=True)
@@ -128,7 +130,7 @@ def test_cuda_graphs_are_for_cuda_alone_and_want_few_shapes() -> None:
     assert not cuda.captures
     capturing = cuda.capturing()
     assert (capturing.captures, capturing.fixed_shapes, capturing.device) == (True, True, "cuda")
-    assert for_model(replace(capturing, precision="fp16"), model(fp32=ALIKE), has_int8=False).captures
+    assert for_model(replace(capturing, precision="fp16"), model(fp32=ALIKE), ()).captures
     for choice in ("cpu", "openvino", "tensorrt"):
         with pytest.raises(
             ProviderUnavailable, match=f"^HOOPER_CUDA_GRAPHS=true needs HOOPER_DEVICE=cuda; here it is {choice}"
@@ -142,6 +144,8 @@ def test_going_back_to_fp32_keeps_the_device_and_tells_why() -> None:
     assert changed.execution_provider == "OpenVINOExecutionProvider"
 
 
+VNNI: tuple[Precision, ...] = ("int8", "int7")
+AVX2: tuple[Precision, ...] = ("int7",)
 ALIKE = Parity(rows=100, agreement=0.999, max_abs_error=0.1, passed=True)
 OTHERWISE = Parity(rows=100, agreement=0.9, max_abs_error=3.0, passed=False)
 CPU = Provider("cpu", "fp32", "no GPU")
@@ -150,8 +154,8 @@ CUDA = Provider("cuda", "fp32", "a GPU")
 TRT = Provider("tensorrt", "fp32", "a GPU")
 
 
-def model(has_int8_form: bool = True, has_fp16_form: bool = True, **parity: Parity) -> Manifest:
-    variants = {"int8": "model.int8.onnx"} if has_int8_form else {}
+def model(precisions: Sequence[Precision] = ("int8",), has_fp16_form: bool = True, **parity: Parity) -> Manifest:
+    variants: dict[Precision, str] = {precision: f"model.{precision}.onnx" for precision in precisions}
     variants |= {"fp16": "model.fp16.onnx"} if has_fp16_form else {}
     outputs = (Output(name="y", axis="row"),)
     graph = Graph(file="model.onnx", layout="packed", inputs=(), outputs=outputs, storage="int8", variants=variants)
@@ -162,37 +166,56 @@ def model(has_int8_form: bool = True, has_fp16_form: bool = True, **parity: Pari
 
 
 def test_a_cpu_multiplies_int8_where_it_does_so_exactly_and_the_model_has_shown_its_parity() -> None:
-    chosen = for_model(CPU, model(fp32=ALIKE, int8=ALIKE), has_int8=True)
+    chosen = for_model(CPU, model(fp32=ALIKE, int8=ALIKE), VNNI)
     assert (chosen.device, chosen.precision) == ("cpu", "int8")
     assert chosen.reason == "no GPU; the processor multiplies int8 fast"
 
 
 @pytest.mark.parametrize(
-    ("manifest", "has_int8"),
+    ("manifest", "integers"),
     [
-        (model(fp32=ALIKE, int8=ALIKE), False),
-        (model(has_int8_form=False, fp32=ALIKE, int8=ALIKE), True),
-        (model(fp32=ALIKE), True),
-        (model(fp32=ALIKE, int8=OTHERWISE), True),
+        (model(fp32=ALIKE, int8=ALIKE), ()),
+        (model(fp32=ALIKE, int8=ALIKE), AVX2),
+        (model(precisions=(), fp32=ALIKE, int8=ALIKE), VNNI),
+        (model(fp32=ALIKE), VNNI),
+        (model(fp32=ALIKE, int8=OTHERWISE), VNNI),
+        (model(precisions=("int7",), fp32=ALIKE, int7=ALIKE), ()),
+        (model(precisions=("int7",), fp32=ALIKE, int8=ALIKE, int7=OTHERWISE), AVX2),
     ],
-    ids=["another processor", "no such form", "not measured", "failed"],
+    ids=["no AVX2", "no VNNI", "no such form", "not measured", "failed", "int7 without AVX2", "int7 failed"],
 )
-def test_otherwise_it_computes_in_fp32(manifest: Manifest, has_int8: bool) -> None:
-    assert for_model(CPU, manifest, has_int8).precision == "fp32"
+def test_otherwise_it_computes_in_fp32(manifest: Manifest, integers: Sequence[Precision]) -> None:
+    assert for_model(CPU, manifest, integers).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("integers", "parity", "precision"),
+    [
+        (AVX2, {"int8": ALIKE, "int7": ALIKE}, "int7"),
+        (VNNI, {"int8": ALIKE, "int7": ALIKE}, "int8"),
+        (VNNI, {"int8": OTHERWISE, "int7": ALIKE}, "int7"),
+    ],
+)
+def test_weights_of_seven_bits_are_taken_where_those_of_eight_cannot_be(
+    integers: Sequence[Precision], parity: dict[str, Parity], precision: Precision
+) -> None:
+    chosen = for_model(CPU, model(precisions=("int8", "int7"), **parity), integers)
+    assert chosen.precision == precision
+    assert ("weights have 7 bits" in chosen.reason) == (precision == "int7")
 
 
 def test_a_failed_parity_is_told() -> None:
-    assert for_model(CPU, model(int8=OTHERWISE), has_int8=True).reason.endswith("int8 agreement was 0.9000, below its gate")
+    assert for_model(CPU, model(int8=OTHERWISE), VNNI).reason.endswith("int8 agreement was 0.9000, below its gate")
 
 
 @pytest.mark.parametrize("provider", [OPENVINO, CUDA, TRT])
 def test_the_int8_form_is_for_the_cpu_alone(provider: Provider) -> None:
-    assert for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), has_int8=True).precision == provider.precision
+    assert for_model(provider, model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE), VNNI).precision == provider.precision
 
 
 @pytest.mark.parametrize("provider", [CUDA, TRT])
 def test_a_gpu_computes_in_fp16_where_the_model_has_shown_its_parity(provider: Provider) -> None:
-    chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, fp16=ALIKE), has_int8=True)
+    chosen = for_model(provider, model(fp32=ALIKE, int8=ALIKE, fp16=ALIKE), VNNI)
     assert (chosen.device, chosen.precision) == (provider.device, "fp16")
     assert chosen.reason == "a GPU; predictions agree in fp16"
 
@@ -208,48 +231,49 @@ def test_a_gpu_computes_in_fp16_where_the_model_has_shown_its_parity(provider: P
     ids=["not measured", "failed", "no such form"],
 )
 def test_otherwise_a_gpu_computes_in_fp32_and_says_why(provider: Provider, manifest: Manifest, why: str) -> None:
-    chosen = for_model(provider, manifest, has_int8=False)
+    chosen = for_model(provider, manifest, ())
     assert chosen == replace(provider, reason=f"a GPU; in fp32, since this model's {why}")
 
 
 @pytest.mark.parametrize("provider", [CPU, OPENVINO])
 def test_the_fp16_form_is_for_gpus_alone(provider: Provider) -> None:
-    chosen = for_model(provider, model(has_int8_form=False, fp32=ALIKE, bf16=ALIKE, fp16=ALIKE), has_int8=True)
+    chosen = for_model(provider, model(precisions=(), fp32=ALIKE, bf16=ALIKE, fp16=ALIKE), VNNI)
     assert chosen == provider
 
 
 @pytest.mark.parametrize("provider", [CPU, OPENVINO, CUDA, TRT])
 def test_who_wants_fp32_gets_fp32(provider: Provider) -> None:
     manifest = model(fp32=ALIKE, int8=ALIKE, bf16=ALIKE, fp16=ALIKE)
-    chosen = for_model(provider, manifest, has_int8=True, choice="fp32")
+    chosen = for_model(provider, manifest, VNNI, choice="fp32")
     assert (chosen.device, chosen.precision) == (provider.device, "fp32")
 
 
 @pytest.mark.parametrize(
-    ("provider", "has_int8", "precision", "command"),
+    ("provider", "integers", "precision", "command"),
     [
-        (OPENVINO, True, "bf16", "measure"),
-        (CUDA, True, "fp16", "fp16"),
-        (TRT, False, "fp16", "fp16"),
-        (CPU, True, "int8", "int8"),
+        (OPENVINO, VNNI, "bf16", "measure"),
+        (CUDA, VNNI, "fp16", "fp16"),
+        (TRT, (), "fp16", "fp16"),
+        (CPU, VNNI, "int8", "int8"),
+        (CPU, AVX2, "int7", "int8"),
     ],
 )
 def test_a_precision_that_was_never_tried_is_told_with_the_command_that_tries_it(
-    provider: Provider, has_int8: bool, precision: str, command: str
+    provider: Provider, integers: Sequence[Precision], precision: str, command: str
 ) -> None:
-    told = untried(provider, model(has_int8_form=False, has_fp16_form=False, fp32=ALIKE), has_int8)
+    told = untried(provider, model(precisions=(), has_fp16_form=False, fp32=ALIKE), integers)
     assert told.startswith(f"{precision} was never tried with m/1 (")
     assert told.endswith(f": hooper models {command} m/1 --data FILE")
     for parity in (ALIKE, OTHERWISE):
-        assert untried(provider, model(fp32=ALIKE, **{precision: parity}), has_int8) == ""
-    assert untried(provider, model(fp32=ALIKE), has_int8, choice="fp32") == ""
+        assert untried(provider, model(fp32=ALIKE, **{precision: parity}), integers) == ""
+    assert untried(provider, model(fp32=ALIKE), integers, choice="fp32") == ""
 
 
 def test_nothing_is_told_of_what_this_machine_does_not_compute_faster_or_the_model_cannot_have() -> None:
-    assert untried(CPU, model(fp32=ALIKE), has_int8=False) == ""
+    assert untried(CPU, model(fp32=ALIKE), ()) == ""
     stored = model(fp32=ALIKE)
-    larger = stored.model_copy(update={"graph": stored.graph.model_copy(update={"storage": "fp16"})})
-    assert untried(CPU, larger, has_int8=True) == ""
+    larger = stored.model_copy(update={"graph": stored.graph.model_copy(update={"storage": "fp32"})})
+    assert untried(CPU, larger, VNNI) == ""
 
 
 def devices_tried(machine: Machine, **trials: EngineTrial) -> list[Provider]:
@@ -370,19 +394,19 @@ def test_bf16_is_read_from_the_flags_of_the_processor(files: dict[str, str], fla
 
 
 @pytest.mark.parametrize(
-    ("flags", "has_int8"),
+    ("flags", "integers"),
     [
-        ("avx512_vnni", True),
-        ("avx2 avx_vnni", True),
-        ("amx_int8 amx_tile", True),
-        ("avx2 avx512f avx512bw", False),
-        ("", False),
+        ("avx512_vnni", VNNI),
+        ("avx2 avx_vnni", VNNI),
+        ("amx_int8 amx_tile", VNNI),
+        ("avx2 avx512f avx512bw", AVX2),
+        ("sse4_2 avx", ()),
+        ("", ()),
     ],
 )
-def test_int8_is_read_from_the_flags_of_the_processor(files: dict[str, str], flags: str, has_int8: bool) -> None:
+def test_int8_is_read_from_the_flags_of_the_processor(files: dict[str, str], flags: str, integers: Sequence[Precision]) -> None:
     files[CPUINFO] = f"processor\t: 0\nmodel name\t: avx512_vnni in name only\nflags\t\t: {flags}\n"
-    assert providers.has_int8() is has_int8
-    assert providers.detect_machine().has_int8 is has_int8
+    assert providers.integer_precisions() == providers.detect_machine().integers == integers
 
 
 def test_a_processor_that_tells_nothing_has_no_bf16(files: dict[str, str]) -> None:

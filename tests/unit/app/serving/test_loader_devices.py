@@ -140,7 +140,7 @@ INTEL = Machine(
     has_nvidia_driver=False,
     has_tensorrt=False,
     has_bf16=True,
-    has_int8=False,
+    integers=(),
     num_cores=2,
 )
 CAUSE = "OpenVINOExecutionProvider cannot run model.onnx: CPU plug-in doesn't support If operation with dynamic rank"

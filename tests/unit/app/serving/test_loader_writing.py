@@ -313,7 +313,7 @@ def publish_variants(models: Path) -> Path:
 async def test_a_decoder_runs_in_int8_on_every_processor_where_that_was_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str, precision: str
 ) -> None:
-    monkeypatch.setattr(loader, "has_int8", lambda: False)
+    monkeypatch.setattr(loader, "integer_precisions", lambda: ())
     opened: list[str] = []
 
     def decoder_factory(file: Path, *arguments: Any) -> BoundSession:
@@ -357,7 +357,7 @@ async def test_a_token_that_was_nearly_tied_may_be_another_in_int8_alone(
 async def test_a_decoder_runs_on_the_processor_whatever_the_encoder_runs_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "has_int8", lambda: True)
+    monkeypatch.setattr(loader, "integer_precisions", lambda: ("int8",))
     monkeypatch.setattr(loader, "choose_provider", lambda choice: Provider("cuda", "fp32", "for a test"))
 
     def session_factory(file: Path, graph: Graph, provider: Provider, num_threads: int) -> OrtSession:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from app.core.artefact import open_artefact, write_serving
 from app.core.errors import InvalidArtefact, InvalidSettings
@@ -24,7 +24,7 @@ from scripts.export.published import find_serving, find_version, open_version, w
 from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import KINDS, publish_tiny, publish_tiny_task
 
-INTEL = Machine(frozenset({"CPUExecutionProvider"}), True, True, False, False, True, False, 2)
+INTEL = Machine(frozenset({"CPUExecutionProvider"}), True, True, False, False, True, (), 2)
 
 
 def test_auto_leaves_out_an_engine_that_does_not_run_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def add_int8(models: Path, model: str) -> int:
 
 def test_a_version_that_is_not_stored_as_int8_is_refused(with_texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert add_int8(with_texts, "tiny/1") == 2
-    assert "is stored as fp32; only models stored as int8 have an int8 variant" in capsys.readouterr().err
+    assert "is stored as fp32; only models stored as fp16 or int8 have an int8 or int7 variant" in capsys.readouterr().err
     assert [path.name for path in (with_texts / "tiny").iterdir()] == ["1"]
 
 
@@ -76,6 +76,54 @@ def test_a_version_that_is_not_there_is_told(with_texts: Path, capsys: pytest.Ca
     assert add_int8(with_texts, "tiny/7") == 2
     assert "there is no version tiny/7" in capsys.readouterr().err
     assert find_version("tiny/1", with_texts) == with_texts / "tiny" / "1"
+
+
+def with_product(folder: Path) -> Path:
+    """The version, its logits multiplied by a matrix that is stored as int8 and changes nothing."""
+    model = onnx.load(folder / "model.onnx")
+    graph = model.graph
+    producer = next(node for node in graph.node if "logits" in node.output)
+    producer.output[0] = "before"
+    num_labels = len(read_manifest(folder).task_options["labels"])
+    constants = {
+        "matrix": np.diag(np.full(num_labels, 127, np.int8)),
+        "matrix_scale": np.full(num_labels, 1 / 127, np.float32),
+    }
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.node.append(helper.make_node("DequantizeLinear", ["matrix", "matrix_scale"], ["identity"], axis=1))
+    graph.node.append(helper.make_node("MatMul", ["before", "identity"], ["logits"], "product"))
+    onnx.save(model, folder / "model.onnx")
+    sign_again(folder, graph=read_manifest(folder).graph.model_dump(mode="json") | {"storage": "int8"})
+    return folder
+
+
+def test_both_variants_of_integers_are_added_and_a_version_that_has_them_is_refused(
+    with_texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_product(with_texts / "tiny" / "1")
+    assert add_int8(with_texts, "tiny/1") == 0
+    after = open_artefact(with_texts / "tiny" / "2").manifest
+    assert after.graph.variants == {"int8": "model.int8.onnx", "int7": "model.int7.onnx"}
+    assert after.parity["int8"].passed
+    assert after.parity["int7"].passed
+    assert for_model(Provider("cpu", "fp32", "a processor"), after, ("int7",)).precision == "int7"
+    assert add_int8(with_texts, "tiny/2") == 2
+    assert "has an int8 and an int7 variant already" in capsys.readouterr().err
+
+
+def test_of_two_variants_that_one_is_published_which_passes(
+    with_texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_product(with_texts / "tiny" / "1")
+    failing = replace(variants.INT7_VARIANT, measure=lambda reference, *_: reference.failed_comparison())
+    monkeypatch.setattr(variants, "VARIANTS", {**variants.VARIANTS, "int7": failing})
+    assert add_int8(with_texts, "tiny/1") == 0
+    after = open_artefact(with_texts / "tiny" / "2").manifest
+    assert after.graph.variants == {"int8": "model.int8.onnx"}
+    assert not after.parity["int7"].passed
+    assert not (with_texts / "tiny" / "2" / "model.int7.onnx").exists()
+    assert add_int8(with_texts, "tiny/2") == 2  # where the other one is all that is missing, and fails again
+    assert "the int7 variant predicts otherwise too often" in capsys.readouterr().err
 
 
 ITEMS = ("good film", "bad", "the film was very good .", "not good films", "a bad bad film")
@@ -102,8 +150,8 @@ def test_agreement_in_bf16_is_written_into_the_same_version(either_layout: Path,
     assert added.max_abs_error > 0
     assert after == before.model_copy(update={"parity": {**before.parity, "bf16": added}})
     assert sorted(path.name for path in either_layout.joinpath("tiny").iterdir() if path.is_dir()) == ["1"]
-    assert for_model(Provider("openvino", "bf16", "a processor"), after, has_int8=False).precision == "bf16"
-    assert for_model(Provider("openvino", "bf16", "a processor"), before, has_int8=False).precision == "fp32"
+    assert for_model(Provider("openvino", "bf16", "a processor"), after, ()).precision == "bf16"
+    assert for_model(Provider("openvino", "bf16", "a processor"), before, ()).precision == "fp32"
 
 
 def test_the_next_version_has_the_fp16_variant_and_what_was_measured(
@@ -123,7 +171,7 @@ def test_the_next_version_has_the_fp16_variant_and_what_was_measured(
     assert after.parity["fp32"] == before.parity["fp32"]
     assert "cpu" not in before.engines  # as of versions that were published before engines were tried
     assert after.engines["cpu"].runs
-    assert for_model(Provider("cuda", "fp32", "a GPU"), after, has_int8=False).precision == "fp16"
+    assert for_model(Provider("cuda", "fp32", "a GPU"), after, ()).precision == "fp16"
     assert "same prediction as fp32: 100 % (5 rows)" in capsys.readouterr().out
 
 

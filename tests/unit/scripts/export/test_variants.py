@@ -15,15 +15,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.core.errors import InvalidArtefact
 from app.core.manifest import Graph, Output
-from app.core.types import Row
+from app.core.types import Precision, Row
 from app.runtime import onnx_session
 from app.runtime.encoder_engine import EncoderEngine
-from app.runtime.providers import choose_provider, has_int8
+from app.runtime.providers import choose_provider, has_int8, integer_precisions
 from scripts.export import layouts, variants
 from scripts.export.export import export_graph
-from scripts.export.optimize import optimize, quantize_weights
+from scripts.export.optimize import Storage, optimize, quantize_weights
 from scripts.export.rounding import write_simulated_fp16
-from scripts.export.variants import FP16_VARIANT, ends_its_process, write_exact_int8, write_fp16, write_int8
+from scripts.export.variants import (
+    FP16_VARIANT,
+    VARIANTS,
+    ends_its_process,
+    write_exact_int8,
+    write_fp16,
+    write_int7,
+    write_int8,
+)
 from scripts.export.verify import ParityFailed, Reference
 
 CPU = choose_provider("cpu")
@@ -167,73 +175,126 @@ def test_a_mask_of_the_least_fp32_number_still_masks_and_stays_finite(tmp_path: 
 
 
 IN_INT8 = replace(choose_provider("cpu"), precision="int8")
+NEARLY: dict[Precision, float] = {"int8": 0.1, "int7": 0.25}
+"""Errors of weights drawn at random, in parts of the deviation of logits. Those of int7 are rounded once more."""
+integers = pytest.mark.parametrize("precision", list(NEARLY))
 
 
-class Int8Files:
-    """A graph with int8 weights and its int8 variant, in one folder."""
+class IntegerFiles:
+    """A graph with small weights and its variant that multiplies int8, in one folder."""
 
-    def __init__(self, exported: Any, folder: Path) -> None:
+    def __init__(self, exported: Any, folder: Path, precision: Precision = "int8", storage: Storage = "int8") -> None:
         optimize(exported.file, folder / "optimized.onnx")
-        self.stored, self.int8_file = folder / "model.onnx", folder / "model.int8.onnx"
-        self.graph = quantize_weights(folder / "optimized.onnx", self.stored, exported.graph, "int8", min_weights=1)
-        assert write_int8(self.stored, self.int8_file, self.graph)
+        variant = VARIANTS[precision]
+        self.precision, self.stored, self.file = precision, folder / "model.onnx", folder / variant.file
+        self.graph = quantize_weights(folder / "optimized.onnx", self.stored, exported.graph, storage, min_weights=1)
+        assert variant.write(self.stored, self.file, self.graph)
 
     def sessions(self) -> tuple[EncoderEngine, EncoderEngine]:
-        fp32 = EncoderEngine(self.stored, self.graph, choose_provider("cpu"), 1)
-        return fp32, self.int8()
+        return EncoderEngine(self.stored, self.graph, choose_provider("cpu"), 1), self.session()
 
-    def int8(self) -> EncoderEngine:
-        """As processors compute it that multiply int8 exactly."""
-        if has_int8():
-            return EncoderEngine(self.int8_file, self.graph, IN_INT8, 1)
-        write_exact_int8(self.int8_file, self.int8_file.with_name("exact.onnx"))
-        return EncoderEngine(self.int8_file.with_name("exact.onnx"), self.graph, IN_INT8, 1)
+    def session(self) -> EncoderEngine:
+        """As processors compute it that do so exactly."""
+        if self.precision == "int7" or has_int8():
+            return EncoderEngine(self.file, self.graph, IN_INT8, 1)
+        write_exact_int8(self.file, self.file.with_name("exact.onnx"))
+        return EncoderEngine(self.file.with_name("exact.onnx"), self.graph, IN_INT8, 1)
 
 
+@integers
 @pytest.mark.parametrize("family", ["Bert", "Roberta", "Electra", "DistilBert", "Albert"])
-def test_the_int8_variant_answers_nearly_as_fp32(family: str, export: Any, rows: list[Row], tmp_path: Path) -> None:
-    fp32, int8 = Int8Files(export(family), tmp_path).sessions()
-    expected = np.stack([output["logits"] for output in fp32.run_rows(rows)])
-    errors = np.abs(np.stack([output["logits"] for output in int8.run_rows(rows)]) - expected)
-    assert 0 < errors.mean() < 0.1 * expected.std()
+def test_variants_of_integers_answer_nearly_as_fp32(
+    family: str, precision: Precision, export: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    fp32, variant = IntegerFiles(export(family), tmp_path, precision).sessions()
+    expected = logits(fp32, rows)
+    assert 0 < np.abs(logits(variant, rows) - expected).mean() < NEARLY[precision] * expected.std()
 
 
-def test_in_int8_a_row_does_not_feel_its_neighbours(export: Any, rows: list[Row], tmp_path: Path) -> None:
-    _, int8 = Int8Files(export("Bert"), tmp_path).sessions()
-    together = int8.run_rows(rows)
+@integers
+def test_in_integers_a_row_does_not_feel_its_neighbours(
+    precision: Precision, export: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    session = IntegerFiles(export("Bert"), tmp_path, precision).session()
+    together = session.run_rows(rows)
     for row, beside in zip(rows, together, strict=True):
-        np.testing.assert_allclose(int8.run_rows([row])[0]["logits"], beside["logits"], atol=1e-5)
+        np.testing.assert_allclose(session.run_rows([row])[0]["logits"], beside["logits"], atol=1e-5)
 
 
-def test_every_int8_product_but_the_head_is_one_of_integers(export: Any, tmp_path: Path) -> None:
-    files = Int8Files(export("Bert"), tmp_path)
-    kinds = [node.op_type for node in onnx.load(files.int8_file).graph.node]
+@integers
+def test_every_int8_product_but_the_head_is_one_of_integers(precision: Precision, export: Any, tmp_path: Path) -> None:
+    files = IntegerFiles(export("Bert"), tmp_path, precision)
+    kinds = [node.op_type for node in onnx.load(files.file).graph.node]
     assert kinds.count("MatMulIntegerToFloat") == 2 * 6  # two layers of six
     assert kinds.count("QuantizeLinear") == 2 * 4  # query, key and value share one
-    weights = {node.input[1] for node in onnx.load(files.int8_file).graph.node if node.op_type == "MatMul"}
+    weights = {node.input[1] for node in onnx.load(files.file).graph.node if node.op_type == "MatMul"}
     assert not any(name in {tensor.name for tensor in onnx.load(files.stored).graph.initializer} for name in weights)
 
 
-def test_the_int8_variant_reads_its_large_weights_out_of_the_graph(
-    export: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("precision", "storage"), [("int8", "int8"), ("int7", "int8"), ("int7", "fp16")])
+def test_a_variant_of_integers_reads_its_large_weights_out_of_the_graph(
+    precision: Precision, storage: Storage, export: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(variants, "MIN_SHARED_BYTES", 1)
-    files = Int8Files(export("Bert"), tmp_path)
-    fp32, int8 = files.sessions()
-    assert abs(int8.run_rows(rows)[0]["logits"] - fp32.run_rows(rows)[0]["logits"]).max() < 0.5
-    stored = onnx.load(files.int8_file, load_external_data=False).graph.initializer
+    files = IntegerFiles(export("Bert"), tmp_path, precision, storage)
+    fp32, variant = files.sessions()
+    assert abs(variant.run_rows(rows)[0]["logits"] - fp32.run_rows(rows)[0]["logits"]).max() < 0.5
+    stored = onnx.load(files.file, load_external_data=False).graph.initializer
     external = [tensor for tensor in stored if tensor.data_location == onnx.TensorProto.EXTERNAL]
     assert len(external) >= 2 * 6
     assert {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"} == {"model.onnx"}
     files.stored.unlink()
     with pytest.raises(InvalidArtefact):
-        EncoderEngine(files.int8_file, files.graph, IN_INT8, 1)
+        EncoderEngine(files.file, files.graph, IN_INT8, 1)
+
+
+@pytest.mark.parametrize("storage", ["int8", "fp16"])
+def test_its_weights_are_constants_of_seven_bits_once_it_is_loaded(storage: Storage, export: Any, tmp_path: Path) -> None:
+    files = IntegerFiles(export("Bert"), tmp_path, "int7", storage)
+    options = onnx_session._options(1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(files.file, options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(tmp_path / "loaded.onnx").graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in loaded.initializer}
+    weights = [node.input[1] for node in loaded.node if node.op_type == "MatMulIntegerToFloat"]
+    assert len(weights) == 2 * 6
+    assert {values[name].dtype for name in weights} == {np.dtype(np.int8)}
+    assert [int(np.abs(values[name]).max()) for name in weights] == [63] * len(weights)
+
+
+@integers
+def test_the_largest_sums_of_integers_are_exact_where_the_processor_is_told_to_have_them(
+    precision: Precision, tmp_path: Path
+) -> None:
+    """All features and all weights at their ends: two products of weights of 8 bits do not fit into 16."""
+    inner, width = 512, 8
+    weights = np.full((inner, width), 127, np.int8)
+    constants = {"w": weights, "s": np.full(width, 1 / 127, np.float32)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["weights"], axis=1),
+        helper.make_node("MatMul", ["x", "weights"], ["y"], "product"),
+    ]
+    graph = helper.make_graph(
+        nodes, "product", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "n", inner])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, "n", width])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    entry = Graph(file="model.onnx", layout="padded", inputs=(), outputs=(), storage="int8")
+    target = tmp_path / VARIANTS[precision].file
+    assert VARIANTS[precision].write(tmp_path / "model.onnx", target, entry)
+    session = onnxruntime.InferenceSession(target, onnx_session._options(1), providers=["CPUExecutionProvider"])
+    x = np.stack([np.full(inner, 3.0), np.full(inner, -2.0)])[None].astype(np.float32)
+    is_exact = np.allclose(session.run(None, {"x": x})[0], x.sum(axis=-1, keepdims=True), rtol=1e-5)
+    assert is_exact or precision not in integer_precisions()
 
 
 def test_what_is_not_stored_as_int8_has_no_int8_variant(export: Any, tmp_path: Path) -> None:
     exported = export("Bert")
     target = tmp_path / "model.int8.onnx"
     assert not write_int8(exported.file, target, exported.graph)
+    assert not write_int7(exported.file, target, exported.graph)
     half = quantize_weights(exported.file, tmp_path / "model.onnx", exported.graph, "fp16", min_weights=1)
     assert not write_int8(tmp_path / "model.onnx", target, half)
     assert not target.exists()
@@ -247,13 +308,13 @@ def test_a_graph_without_int8_products_has_none_either(export: Any, tmp_path: Pa
 
 
 def test_in_int8_what_is_not_finite_stays_so(export: Any, rows: list[Row], tmp_path: Path) -> None:
-    files = Int8Files(export("Bert"), tmp_path)
-    model = onnx.load(files.int8_file)
+    files = IntegerFiles(export("Bert"), tmp_path)
+    model = onnx.load(files.file)
     for tensor in model.graph.initializer:
         if tensor.name.endswith("embeddings.LayerNorm.bias"):
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, np.nan, np.float32), tensor.name))
-    onnx.save(model, files.int8_file)
-    engine = files.int8()
+    onnx.save(model, files.file)
+    engine = files.session()
     with pytest.raises(Exception, match="finite"):
         engine.run_rows(rows[:1])
 
