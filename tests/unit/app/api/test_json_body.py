@@ -249,7 +249,7 @@ with its context, a sentence with those it is compared with."""
 @pytest.mark.parametrize(
     ("tasks", "part"),
     [
-        pytest.param(["text-classification"], 4, id="a quarter"),
+        pytest.param(["text-classification"], 8, id="an eighth"),
         pytest.param(["text-classification", "question-answering", "summarization"], 1, marks=pytest.mark.slow, id="all"),
     ],
 )

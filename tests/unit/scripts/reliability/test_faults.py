@@ -51,6 +51,7 @@ def test_under_every_fault_each_request_gets_exactly_one_answer(
     assert told["without_exactly_one_answer"] == 0
 
 
+@pytest.mark.slow
 def test_what_was_not_as_promised_is_told(folder: Path) -> None:
     fault = next(fault for fault in FAULTS if fault.name == "every fifth run raises")
     strict = replace(fault, statuses=frozenset({200}), spares_innocents=True)

@@ -249,7 +249,9 @@ def test_a_nearly_tied_sentence_may_be_chosen_in_place_of_another() -> None:
     def chosen(logit: float) -> list[str]:
         return [sentence.text for sentence in summarize([*CHOSEN[:3], logit, CHOSEN[4]]).sentences]
 
-    tie = next(float(logit) for logit in np.arange(-3.0, 9.0, 0.01) if chosen(logit) != chosen(-3.0))
+    first = chosen(-3.0)
+    near = next(float(logit) for logit in np.arange(-3.0, 9.0, 0.25) if chosen(logit) != first)
+    tie = next(float(logit) for logit in np.arange(near - 0.25, 9.0, 0.01) if chosen(logit) != first)
     before, after, far = ([*CHOSEN[:3], logit, CHOSEN[4]] for logit in (tie - 0.02, tie + 0.02, tie + 2.0))
     assert chosen(before[3]) != chosen(after[3])
     assert golden_difference(before, after) == golden_difference(after, before) == ""
