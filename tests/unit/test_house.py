@@ -19,7 +19,7 @@ MAX_LONG_FILES, MAX_LONG_FUNCTIONS = 0, 0
 """How many may be longer."""
 MAX_UNTESTED_LINES = 60
 """A module with more lines than these has a test file of its own."""
-MAX_NOT_MIRRORED = 29
+MAX_NOT_MIRRORED = 27
 """So many modules are still without a test file of their own. The number only falls."""
 
 
