@@ -105,7 +105,9 @@ class AnswerResult(BaseModel):
 
     answers: list[AnswerSpan] = Field(description="The answers, best first; they do not overlap.")
     no_answer_score: float = Field(
-        description="Probability that the context does not answer the question, between 0 and 1.", examples=[0.0]
+        description="Probability that the context does not answer the question, between 0 and 1; of models that were fitted on"
+        " such questions, where every second question has no answer.",
+        examples=[0.0],
     )
     num_tokens: int = Field(
         description="Tokens that the model read for this item, special tokens and all windows included.", examples=[24]

@@ -9,11 +9,14 @@ import pytest
 
 from app.core.artefact import open_artefact
 from app.core.errors import InvalidSettings
-from scripts.export.calibrate import publish_calibrated, with_scores
+from app.tasks.question_answering.task import QuestionItem
+from scripts.export.calibrate import fit_calibration, publish_calibrated, with_scores
 from scripts.export.commands import calibrate
 from scripts.export.published import open_folder
+from scripts.tasks.question_answering.answers import Gold
 from scripts.training.data import Example
 from scripts.training.recipe import Recipe
+from tests.support.mutated_model import sign_again
 from tests.support.tiny_model import publish_tiny, publish_tiny_task
 
 
@@ -70,6 +73,21 @@ def test_what_was_fitted_before_does_not_matter(models: Path, tmp_path: Path, ca
     first, second = (open_artefact(models / "tiny" / number).manifest.task_options["temperature"] for number in "23")
     assert second > first
     assert (models / "tiny" / "3" / "README.md").read_text().count("Scores are calibrated") == 1
+
+
+def test_answers_are_judged_as_they_are_before_any_scaling(tmp_path: Path) -> None:
+    folder = publish_tiny_task(tmp_path, "question-answering", "qa")
+    context = "bad film , good"
+    golds = [(Gold(context, 0, 15),) if n % 3 else (Gold("film", 4, 8),) for n in range(120)]
+    examples = [Example(QuestionItem("was it good", context), gold, "data", f"data:{n}") for n, gold in enumerate(golds)]
+    errors = []
+    for options in ({}, {"score_slope": 0.2, "temperature": 3.0, "no_answer_slope": 0.1}):
+        sign_again(folder, task_options=options)
+        version = open_folder(folder)
+        arguments = version.session, version.tokenizer(), options
+        found = fit_calibration(version.training, version.answers(examples).predictions, examples, *arguments)
+        errors.append(found.metrics["expected_calibration_error_before"])
+    assert errors[0] == errors[1] > 0
 
 
 def test_what_cannot_be_fitted_is_said_and_nothing_is_published(
