@@ -22,7 +22,7 @@ from app.api.errors import fields_named
 from app.api.events import EVENT_STREAM, EventStream, event
 from app.api.json_body import JsonRoute
 from app.api.openapi_responses import EVERY_PREDICTION, openapi_responses
-from app.api.protocols.open_inference import MODEL_PREFIX, Name, Version
+from app.api.protocols.open_inference import MODEL_PREFIX, NOT_OPTIONS, Name, Version
 from app.core.errors import HooperError, InvalidInput, TooLarge
 from app.serving.deployment import Deployment
 from app.tasks.base import Result, StreamedText
@@ -119,6 +119,9 @@ def native(text: str, parameters: Parameters | None, field: str, renamed: Mappin
     def prepare(deployment: Deployment) -> tuple[Any, Any]:
         if not deployment.spec.is_generative:
             raise InvalidInput(f"models for {deployment.spec.name} write nothing", field)
+        for name in NOT_OPTIONS:
+            if name in (parameters or {}):
+                raise InvalidInput("is not a field that is known here", f"parameters.{name}")
         own = deployment.spec.routes[0]
         sent = {renamed.get(name, name): value for name, value in (parameters or {}).items() if name != "details"}
 

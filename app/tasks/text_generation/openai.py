@@ -21,7 +21,7 @@ from app.tasks.spec import WritingCodec
 from app.tasks.text_generation.task import ContinueOptions, Prompt, TextGeneration
 
 MAX_TOP_LOGPROBS = 20
-MAX_BIASES = 64
+MAX_BIASES = 300
 """As many fields as an object of a body may have."""
 MAX_TOKEN_ID = 2**31 - 1
 USUAL_COMPLETION_TOKENS = 16

@@ -8,15 +8,13 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from scripts.export.optimize import MIN_WEIGHTS
-from scripts.export.seq2seq.int8 import INT8_LEVEL, int8_product, write_products
+from scripts.export.seq2seq.int8 import HEADS, INT8_LEVEL, int8_product, write_products
 from scripts.export.variants import MICROSOFT
 
 INT4_DECODER = "decoder.int4.onnx"
 BLOCK = 32
 """Weights of an output that share a scale."""
 LARGEST, ZERO = 15, 8
-HEADS = {"logits", "head"}
-"""Outputs of the product that gives the logits, before a cap on them where there is one."""
 
 
 def write_int4_step(source: Path, target: Path, min_weights: int | None = None) -> bool:

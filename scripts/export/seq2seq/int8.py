@@ -19,6 +19,7 @@ from scripts.export.formatting import Say, describe_parity, metric_name
 from scripts.export.optimize import MIN_WEIGHTS, files_of, save
 from scripts.export.publish import VersionContents
 from scripts.export.seq2seq.greedy import GreedyWriter
+from scripts.export.seq2seq.reading import ReadingProducts, evening_of, may_read, names_read
 from scripts.export.seq2seq.rows import write_int8_rows
 from scripts.export.seq2seq.runner import WriterRunner
 from scripts.export.seq2seq.steps import AGREEMENT, GraphReference, Graphs, StepReference, compare_steps, different_rows
@@ -29,6 +30,8 @@ from scripts.training.data import Example
 from scripts.training.evaluation import Predictions, encode_all, predict
 
 INT8_DECODER = "decoder.int8.onnx"
+HEADS = {"logits", "head"}
+"""Outputs of the product that gives the logits, before a cap on them where there is one."""
 BLOCK = 64
 """Weights of an output that share a scale, as do the numbers of a row that they are multiplied with."""
 INT8_LEVEL = 4
@@ -73,21 +76,25 @@ def write_products(source: Path, target: Path, min_weights: int, pack: Pack) -> 
     model = onnx.load(source)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     unpacking = {node.output[0]: node for node in model.graph.node if node.input and stored.keys() >= set(node.input)}
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
+    large = [node for node in gemms if np.prod(_shape(node.input[1], stored, unpacking) or 0) >= min_weights]
+    if not large:
+        return False
+    of_all_tokens = [node for node in large if may_read(model.graph) and node.output[0] not in HEADS]
+    matrices = ((node.input[0], _unpacked(node.input[1], stored, unpacking)) for node in of_all_tokens)
+    reading = ReadingProducts(evening_of(source, matrices) if of_all_tokens else {})
     packed: dict[str, TensorProto] = {}
-    nodes = []
+    nodes: list[NodeProto | None] = []
     for node in model.graph.node:
-        is_product = node.op_type == "Gemm" and len(_shape(node.input[1], stored, unpacking)) == 2
-        if not is_product or np.prod(_shape(node.input[1], stored, unpacking)) < min_weights:
+        if node not in large:
             nodes.append(node)
             continue
-        weights = node.input[1]
-        tensors, product = pack(node, _unpacked(weights, stored, unpacking), _scales(weights, stored, unpacking))
+        weights = _unpacked(node.input[1], stored, unpacking)
+        tensors, product = pack(node, weights, _scales(node.input[1], stored, unpacking))
         packed.update({tensor.name: tensor for tensor in tensors})
-        nodes.append(product)
-    if not packed:
-        return False
-    model.graph.initializer.extend(packed.values())
-    _keep_used(model, nodes)
+        nodes.append(reading.choice(node, weights, product) if node in of_all_tokens else product)
+    model.graph.initializer.extend([*packed.values(), *reading.tensors()])
+    _keep_used(model, [*reading.question(), *filter(None, nodes)])
     for part in files_of(source):
         share_weights(model, part, stored.keys())
     save(model, target)
@@ -152,9 +159,9 @@ def _product(node: NodeProto, outputs: int, inputs: int) -> NodeProto:
 
 def _keep_used(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
     """These nodes, without those that only unpacked what was replaced, and with the weights that they read."""
-    read = {name for node in nodes for name in node.input} | {output.name for output in model.graph.output}
+    read = set().union(*map(names_read, nodes)) | {output.name for output in model.graph.output}
     kept = [node for node in nodes if read.intersection(node.output)]
-    read = {name for node in kept for name in node.input}
+    read = set().union(*map(names_read, kept))
     tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(kept)

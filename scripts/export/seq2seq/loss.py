@@ -15,7 +15,10 @@ from scripts.export.seq2seq.greedy import GreedyWriter
 from scripts.export.seq2seq.steps import Graphs
 
 MAX_READ = 96
-"""Tokens of a text that are looked at, its first ones: they are taken one by one."""
+"""Tokens of a text that are looked at, its first ones."""
+READ_FIRST = 16
+"""Of these at most so many are read at once, as a prompt is, but no more than half of a short text: a step may multiply
+otherwise then."""
 MIN_EXPECTED = 500
 """Of fewer tokens the figure is chance."""
 
@@ -45,13 +48,13 @@ def measure_loss(graphs: Graphs, formed: Graphs, rows: Sequence[Row]) -> Loss:
     Args:
         graphs: of a model that continues texts.
         formed: the same with the form of its step.
-        rows: texts, of which the first `MAX_READ` tokens are read; the first one of each is given.
+        rows: texts, of which the first `MAX_READ` tokens are read; the first few of each are given.
 
     Raises:
         InvalidSettings: they have too few tokens to say anything.
     """
     texts = [list(row.input_ids[:MAX_READ]) for row in rows if row.num_tokens > 1]
-    num_tokens = sum(len(text) - 1 for text in texts)
+    num_tokens = sum(len(text) - _num_given(text) for text in texts)
     if num_tokens < MIN_EXPECTED:
         raise InvalidSettings(
             f"the texts have {num_tokens:,} tokens that could be expected, and at least {MIN_EXPECTED:,} are needed to measure"
@@ -62,10 +65,15 @@ def measure_loss(graphs: Graphs, formed: Graphs, rows: Sequence[Row]) -> Loss:
 
 
 def _surprise(graphs: Graphs, texts: Sequence[Sequence[int]]) -> float:
-    """Of all tokens but the first of each text: the sum of their negative log-probabilities."""
+    """Of all tokens but the first few of each text: the sum of their negative log-probabilities."""
     writer = GreedyWriter(graphs.encoder_file, graphs.graph, graphs.decoder_file, graphs.decoder)
-    rows, tokens = [Row(text[:1], [0]) for text in texts], [text[1:] for text in texts]
+    given = [(text, _num_given(text)) for text in texts]
+    rows, tokens = [Row(text[:num], [0] * num) for text, num in given], [text[num:] for text, num in given]
     total = 0.0
     for logits, own in zip(writer.logits_of_each(rows, tokens), tokens, strict=True):
         total += float(np.sum(logsumexp(logits, axis=-1) - logits[np.arange(len(own)), own]))
     return total
+
+
+def _num_given(text: Sequence[int]) -> int:
+    return min(READ_FIRST, len(text) // 2)

@@ -38,7 +38,7 @@ def write_int8_rows(source: Path, target: Path, min_weights: int = MIN_WEIGHTS) 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     if not _round_products(model.graph, stored, min_weights):
         return False
-    model.graph.initializer.extend(_constants())
+    model.graph.initializer.extend(rounding_constants())
     OnnxModel(model).prune_graph()
     for part in files_of(source):
         share_weights(model, part, stored.keys())
@@ -61,8 +61,8 @@ def _round_products(graph: GraphProto, stored: Mapping[str, TensorProto], min_we
             graph.initializer.extend(_in_whole_numbers(weights, node.input[1]))
         if node.input[0] not in rounded:  # a gate and what it lets through are products of the same rows
             rounded.add(node.input[0])
-            nodes += _rounding(node.input[0])
-        nodes += _product(node)
+            nodes += rounding_of_rows(node.input[0])
+        nodes += whole_product(node)
     del graph.node[:]
     graph.node.extend(nodes)
     return bool(rounded)
@@ -88,7 +88,7 @@ def _in_whole_numbers(weights: np.ndarray, name: str) -> Iterator[TensorProto]:
     yield numpy_helper.from_array(np.zeros(len(scales), np.int8), f"{name}_zeros")
 
 
-def _rounding(x: str) -> Iterator[NodeProto]:
+def rounding_of_rows(x: str) -> Iterator[NodeProto]:
     """fp32 (rows, features) to uint8 and the largest number of each row (rows, 1)."""
     yield helper.make_node("Abs", [x], [f"{x}_abs"])
     yield helper.make_node("ReduceMax", [f"{x}_abs", "rows_axis"], [f"{x}_max"], keepdims=1)
@@ -97,7 +97,8 @@ def _rounding(x: str) -> Iterator[NodeProto]:
     yield helper.make_node("QuantizeLinear", [f"{x}_divided", "rows_step", "rows_zero"], [f"{x}_uint8"])
 
 
-def _product(node: NodeProto) -> Iterator[NodeProto]:
+def whole_product(node: NodeProto) -> Iterator[NodeProto]:
+    """In the place of a `Gemm`, behind `rounding_of_rows` of what it reads."""
     x, weights, *bias = node.input
     (y,) = node.output
     given = [f"{x}_uint8", f"{weights}_whole", "rows_step", f"{weights}_steps", "rows_zero", f"{weights}_zeros"]
@@ -107,6 +108,7 @@ def _product(node: NodeProto) -> Iterator[NodeProto]:
         yield helper.make_node("Add", [f"{y}_unbiased", *bias], [y])
 
 
-def _constants() -> Iterator[TensorProto]:
+def rounding_constants() -> Iterator[TensorProto]:
+    """What `rounding_of_rows` and `whole_product` read."""
     values = {"axis": np.array([-1]), "epsilon": np.float32(EPSILON), "step": np.float32(STEP), "zero": np.uint8(ZERO_POINT)}
     return (numpy_helper.from_array(np.asarray(value), f"rows_{name}") for name, value in values.items())

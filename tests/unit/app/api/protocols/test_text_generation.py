@@ -80,6 +80,7 @@ async def test_of_beams_the_last_token_is_the_text(service: Service) -> None:
         ({"best_of": 2}, "best_of: is not supported here; leave it out"),
         ({"top_p": 2.0}, "parameters.top_p: "),
         ({"do_sample": "yes"}, "do_sample: "),
+        ({"inputs": "another text"}, "parameters.inputs: is not a field that is known here"),
         ({"grammar": {"type": "regex", "value": "("}}, "cannot be followed"),
         ({"grammar": {"type": "json", "value": {"not": {}}}}, "cannot be followed"),
     ],

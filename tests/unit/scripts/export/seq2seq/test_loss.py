@@ -28,7 +28,7 @@ class Told:
             yield logits
 
 
-def test_perplexity_is_of_all_tokens_but_the_first_of_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perplexity_is_of_all_tokens_but_those_that_are_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "MIN_EXPECTED", 4)
     sure = iter([math.log(3), 0.0])  # a half, then a quarter
     monkeypatch.setattr(loss, "GreedyWriter", lambda *_: Told(next(sure)))
