@@ -13,7 +13,7 @@ from app.core.manifest import EngineTrial
 from app.runtime.encoder_engine import EncoderEngine
 from app.runtime.providers import choose_provider
 from app.tasks.text_classification.task import ClassificationItem
-from scripts.export import verified_graph
+from scripts.export import engine_trials
 from scripts.export.torch_reference import torch_reference
 from scripts.export.variants import FP16_VARIANT
 from scripts.export.verified_graph import VerifiedGraph, make_graph
@@ -81,7 +81,7 @@ def test_what_each_engine_made_of_the_graph_is_recorded_and_told(
     maker: Maker, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = {"cpu": EngineTrial(runs=True), "openvino": EngineTrial(runs=False, reason="no kernel")}
-    monkeypatch.setattr(verified_graph, "try_engines", lambda *_: trials)
+    monkeypatch.setattr(engine_trials, "try_engines", lambda *_: trials)
     made = maker.make(tiny_model("Bert"), "fp32")
     assert made.engines == trials
     assert "openvino does not run it and will not be used: no kernel" in maker.said
