@@ -1,6 +1,6 @@
 """What a model's texts, and the matrix products of an encoder, cost in processor time: in fp32, and in whole numbers.
 
-    python -m scripts.bench.encoder_forms --model models/sentiment/1 --output docs/measurements/encoder_forms.json
+    python -m scripts.bench.encoder_forms --model models/sentiment/2 --output docs/measurements/encoder_forms.json
 
 Everything is run on one thread, and fp32 and int7 take turns; the medians are told. Products are those of an encoder of random
 weights, with what rounds their rows and without attention; texts go through the engine as the service runs it.
@@ -135,7 +135,7 @@ def measure_texts(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.bench.encoder_forms", __doc__)
-    parser.add_argument("--model", type=Path, default=Path("models/sentiment/1"), metavar="FOLDER", help="a version's folder")
+    parser.add_argument("--model", type=Path, default=Path("models/sentiment/2"), metavar="FOLDER", help="a version's folder")
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 64, 256, 1024], metavar="N", help="of products")
     parser.add_argument("--texts", type=int, nargs="+", default=[1, 4, 32], metavar="N", help="of a list (1 4 32)")
     parser.add_argument("--width", type=int, default=384, metavar="N", help="numbers of a token (384)")

@@ -162,7 +162,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.bench.front_ends", __doc__, "models", "device", "threads", "profile")
-    parser.add_argument("--model", default="sentiment/1", metavar="NAME/VERSION", help="classifies texts (sentiment/1)")
+    parser.add_argument("--model", default="sentiment/2", metavar="NAME/VERSION", help="classifies texts (sentiment/2)")
     parser.add_argument("--front-ends", nargs="+", type=int, default=[1, 2, 4, 8, 16], metavar="N", help="(1 2 4 8 16)")
     parser.add_argument("--connections", type=int, default=128, metavar="N", help="of all callers together (128)")
     parser.add_argument("--callers", type=int, default=4, metavar="N", help="processes that call (4)")

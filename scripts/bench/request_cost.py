@@ -236,7 +236,7 @@ def _described(kind: str, callers: int, turns: Sequence[Cost], cores: int) -> di
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.bench.request_cost", __doc__, "models", "profile")
-    parser.add_argument("--model", default="sentiment/1", metavar="NAME/VERSION", help="whose tokenizer is used (sentiment/1)")
+    parser.add_argument("--model", default="sentiment/2", metavar="NAME/VERSION", help="whose tokenizer is used (sentiment/2)")
     parser.add_argument("--front-ends", type=int, default=2, metavar="N", help="beside one process (2)")
     parser.add_argument("--callers", nargs="+", type=int, default=[1, 64], metavar="N", help="who wait for answers (1 64)")
     parser.add_argument("--batch-ms", type=float, default=10.0, metavar="MS", help="of each batch; a lone caller's: 0 (10)")

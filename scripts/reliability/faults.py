@@ -199,7 +199,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = measurement_parser("scripts.reliability.faults", __doc__)
     parser.add_argument(
-        "--model", type=Path, default=Path("models/sentiment/1"), help="folder of a model that classifies or writes"
+        "--model", type=Path, default=Path("models/sentiment/2"), help="folder of a model that classifies or writes"
     )
     parser.add_argument("--device", default="cpu", help="what to compute on")
     parser.add_argument("--requests", type=int, default=2000, help="for each fault")

@@ -229,8 +229,8 @@ def test_triton_client_finds_the_service_alive_and_ready(triton: InferenceServer
     assert triton.is_server_live()
     assert triton.is_server_ready()
     assert triton.is_model_ready("sentiment")
-    assert triton.is_model_ready("sentiment", "1")
-    assert not triton.is_model_ready("sentiment", "2")
+    assert triton.is_model_ready("sentiment", "2")
+    assert not triton.is_model_ready("sentiment", "3")
     assert not triton.is_model_ready("other")
 
 
@@ -239,12 +239,12 @@ def test_triton_client_reads_the_metadata(triton: InferenceServerClient) -> None
     assert server["name"] == "hooper"
     assert "binary_tensor_data" in server["extensions"]
     model = triton.get_model_metadata("qa")
-    assert model["versions"] == ["1"]
+    assert model["versions"] == ["2"]
     assert [entry["name"] for entry in model["inputs"]] == ["question", "context"]
     assert {entry["name"]: entry["datatype"] for entry in model["outputs"]} == {
         "answer": "BYTES", "score": "FP32", "start": "INT64", "end": "INT64",
     }  # fmt: skip
-    config = triton.get_model_config("sentiment", "1")
+    config = triton.get_model_config("sentiment", "2")
     assert [entry["name"] for entry in config["input"]] == ["text", "text_pair"]
 
 

@@ -117,14 +117,14 @@ def test_a_model_travels_by_archive(hooper: Hooper, tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "serve it:  hooper serve --model sentiment" in added.stdout
-    assert (Path(there) / "sentiment" / "1" / "model.onnx").read_bytes() == (MODELS / "sentiment/1/model.onnx").read_bytes()
+    assert (Path(there) / "sentiment" / "1" / "model.onnx").read_bytes() == (MODELS / "sentiment/2/model.onnx").read_bytes()
     answers = [json.loads(hooper("predict", "--text", FILM, "--models", entry, "--model", "sentiment").stdout) for entry in
                (there, str(MODELS))]  # fmt: skip
     assert answers[0] == answers[1]
 
 
 def test_a_folder_elsewhere_is_served_by_its_path(tmp_path: Path) -> None:
-    with serving(tmp_path / "nowhere", serve=MODELS / "sentiment" / "1") as running, running.client() as client:
+    with serving(tmp_path / "nowhere", serve=MODELS / "sentiment" / "2") as running, running.client() as client:
         assert [entry["name"] for entry in client.get("/v1/models").json()["models"]] == ["sentiment"]
 
 

@@ -50,7 +50,7 @@ def test_without_onnx_weights_are_not_counted(tmp_path: Path, monkeypatch: pytes
 
 
 def test_tables_that_are_looked_up_are_not_multiplied() -> None:
-    file = Path("models/sentiment/1/model.onnx")
+    file = Path("models/sentiment/2/model.onnx")
     assert num_multiplied_weights(file) == pytest.approx(6 * (4 * 384**2 + 2 * 384 * 1536) + 384 * 384 + 2 * 384, rel=0.001)
 
 

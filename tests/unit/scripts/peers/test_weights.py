@@ -18,7 +18,7 @@ from scripts.peers.weights import write_transformers_folder
 from tests.support.tiny_model import publish_tiny
 
 pytestmark = pytest.mark.slow
-SENTIMENT = Path("models/sentiment/1")
+SENTIMENT = Path("models/sentiment/2")
 IDS = [101, 2023, 2003, 2307, 102]
 
 
