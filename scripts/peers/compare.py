@@ -19,14 +19,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from app.core.errors import HooperError
+from app.core.errors import HooperError, SetupError
 from app.core.exit_codes import EXIT_FAILED, EXIT_SETUP
+from app.core.manifest import read_manifest
 from scripts.bench.load import LoadResult, measure_closed_loop, model_state, prepared_request
 from scripts.bench.report import OPTIONS, draw_bars, markdown_table, report_head, write_json
 from scripts.bench.service import StartedService, start_service
 from scripts.bench.texts import PROFILES, profile_texts
-from scripts.peers.servers import PEERS, environment, start_peer
+from scripts.peers.servers import PEERS, Scores, by_label, environment, start_peer
 from scripts.peers.weights import write_transformers_folder
+
+CHECKED_TEXTS = 8
+MAX_DIFFERENCE = 1e-3
+"""Of a probability, between servers that compute the same weights in fp32."""
+
+
+def own_scores(answer: Any, labels: Sequence[str]) -> dict[str, float]:
+    return {entry["label"]: entry["score"] for entry in answer["results"][0]["labels"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class Contestant:
     path: str
     body: Any
     """From what is asked to a request's body."""
+    scores: Scores = by_label
 
     def requests(self, asked: Sequence[Any]) -> list[bytes]:
         return [prepared_request("localhost", self.path, self.body(item)) for item in asked]
@@ -80,6 +90,32 @@ def compare(
     return [PeerResult.of(title, profile, connections, turns) for title, turns in results.items()]
 
 
+def check_answers(contestants: Sequence[Contestant], texts: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+    """Ask every contestant the same, one after the other.
+
+    Returns:
+        Title to the largest difference of a probability from the last of ours, which is in fp32.
+
+    Raises:
+        SetupError: one of the others answers otherwise: it has not the same weights.
+    """
+    answers = {
+        contestant.title: [
+            contestant.scores(contestant.service.address.post(contestant.path, contestant.body(text)), labels) for text in texts
+        ]
+        for contestant in contestants
+    }
+    ours = [title for title in answers if title.startswith("Hooper")]
+    expected, differences = answers[ours[-1]], dict[str, float]()
+    for title, scores in answers.items():
+        differences[title] = max(
+            abs(row.get(label, 0.0) - wanted[label]) for row, wanted in zip(scores, expected, strict=True) for label in labels
+        )
+        if title not in ours and differences[title] > MAX_DIFFERENCE:
+            raise SetupError(f"{title} answers otherwise, by up to {differences[title]:.3f} of a probability")
+    return {title: float(f"{difference:.1g}") for title, difference in differences.items()}
+
+
 @contextmanager
 def others_stopped(contestant: Contestant, contestants: Sequence[Contestant]) -> Iterator[None]:
     """Only this one runs until the block ends."""
@@ -110,23 +146,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         service = stack.enter_context(start_service(settings))
         state = model_state(service.address, options.model)
-        contestants = [Contestant(f"Hooper in {state['precision']}", service, "/v1/classify", body)]
+        contestants = [Contestant(f"Hooper in {state['precision']}", service, "/v1/classify", body, own_scores)]
         if state["precision"] != "fp32":
             plain = stack.enter_context(start_service(settings | {"HOOPER_PRECISION": "fp32"}))
-            contestants.append(Contestant("Hooper in fp32", plain, "/v1/classify", body))
+            contestants.append(Contestant("Hooper in fp32", plain, "/v1/classify", body, own_scores))
         binaries = {name: environment(PEERS[name]) for name in options.peer}
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hooper-"))) / "model"
         write_transformers_folder(options.models / state["name"] / str(state["version"]), folder)
         for name in options.peer:
             started = stack.enter_context(start_peer(PEERS[name], binaries[name], folder))
-            contestants.append(Contestant(PEERS[name].title, started, PEERS[name].path, PEERS[name].body))
+            peer = PEERS[name]
+            contestants.append(Contestant(peer.title, started, peer.path, peer.body, peer.scores))
+        labels = read_manifest(options.models / state["name"] / str(state["version"])).task_options["labels"]
+        differences = check_answers(contestants, profile_texts("short")[:CHECKED_TEXTS], labels)
         standings = [
             standing
             for profile in options.profile
             for connections in options.connections
             for standing in compare(contestants, profile, profile_texts(profile), connections, options.seconds, options.turns)
         ]
-    return {"model": f"{state['name']}/{state['version']}", "standings": [asdict(standing) for standing in standings]}
+    return {
+        "model": f"{state['name']}/{state['version']}",
+        "largest_difference_of_a_probability": differences,
+        "standings": [asdict(standing) for standing in standings],
+    }
 
 
 def page(report: dict[str, Any]) -> str:

@@ -33,6 +33,10 @@ class PlainClassifier:
 
     def classify(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """The probability of each label, by text."""
+        return [dict(zip(self._labels, row, strict=True)) for row in self.probabilities(texts).tolist()]
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, labels), the labels in the model's order."""
         encoded = self._tokenizer.encode_batch(list(texts))
         tensors = {
             "input_ids": np.array([encoding.ids for encoding in encoded], np.int64),
@@ -41,8 +45,8 @@ class PlainClassifier:
         }
         (logits,) = self._session.run(["logits"], tensors)
         powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        shares = powers / powers.sum(axis=-1, keepdims=True)
-        return [dict(zip(self._labels, row, strict=True)) for row in shares.tolist()]
+        shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+        return shares
 
 
 def application(classifier: PlainClassifier) -> Any:

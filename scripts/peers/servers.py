@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,18 @@ from scripts.bench.service import StartedService, run_program, start_service
 ENVIRONMENTS = Path("bench-envs")
 START_S = 300.0
 HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+"""Where peers that are written here find each other's modules."""
 PLAIN = ("onnxruntime==1.32.0", "tokenizers==0.22.2", "numpy")
 """What `plain_server.py` needs."""
+Scores = Callable[[Any, Sequence[str]], Mapping[str, float]]
+"""From the answer to one text, and the labels in the model's order, to each label's probability."""
+
+
+def by_label(answer: Any, labels: Sequence[str]) -> Mapping[str, float]:
+    """Of those that answer with an object of them."""
+    scores: Mapping[str, float] = answer
+    return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,8 @@ class Peer:
     """Another server; its commands are lists of words, run with its environment's own Python.
 
     `installs` has arguments of pip, one call after the other; `command` goes from the model's folder and a port to what follows
-    the environment's `bin/`; `body` from a text to a request's body.
+    the environment's `bin/`; `body` from a text to a request's body. `settings` has more environment variables, in which
+    `{folder}` stands for the model's.
     """
 
     name: str
@@ -33,6 +44,9 @@ class Peer:
     command: Callable[[Path, int], Sequence[str]]
     path: str
     body: Callable[[str], Any]
+    scores: Scores = by_label
+    ready_path: str = "/health"
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -52,6 +66,7 @@ PEERS = {
         ),
         path="/classify",
         body=lambda text: {"model": "model", "input": [text]},
+        scores=lambda answer, labels: {entry["label"]: entry["score"] for entry in answer["data"][0]},
     ),
     "litserve": Peer(
         name="LitServe",
@@ -68,6 +83,28 @@ PEERS = {
         command=lambda folder, port: ("python", str(HERE / "plain_server.py"), str(folder), str(port)),
         path="/predict",
         body=lambda text: {"input": text},
+    ),
+    "mosec": Peer(
+        name="mosec",
+        version="0.9.8",
+        installs=(("install", "mosec==0.9.8", *PLAIN),),
+        command=lambda folder, port: (
+            "python", "-m", "scripts.peers.mosec_server", "--address", "127.0.0.1", "--port", str(port),
+        ),
+        path="/inference",
+        body=lambda text: {"input": text},
+        ready_path="/",
+        settings={"HOOPER_PEER_MODEL": "{folder}"},
+    ),
+    "pytriton": Peer(
+        name="nvidia-pytriton",
+        version="0.7.0",
+        installs=(("install", "nvidia-pytriton==0.7.0", *PLAIN),),
+        command=lambda folder, port: ("python", "-m", "scripts.peers.triton_server", str(folder), str(port)),
+        path="/v2/models/model/infer",
+        body=lambda text: {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]},
+        scores=lambda answer, labels: dict(zip(labels, answer["outputs"][0]["data"], strict=True)),
+        ready_path="/v2/models/model/ready",
     ),
 }  # fmt: skip
 QUIET: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
@@ -103,9 +140,14 @@ def start_peer(peer: Peer, binaries: Path, model: Path) -> Iterator[StartedServi
         program, *words = peer.command(model.absolute(), port)
         return [str(binaries / program), *words]
 
-    settings = {**QUIET, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ""}  # its own packages, not ours
+    settings = {
+        **QUIET,
+        **{name: value.format(folder=model.absolute()) for name, value in peer.settings.items()},
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),  # its own packages, and no package of ours
+    }
     with (
         model.with_name(f"{peer.name}.log").open("wb") as log,
-        start_service(settings, command, log=log, ready_path="/health", start_s=START_S) as service,
+        start_service(settings, command, log=log, ready_path=peer.ready_path, start_s=START_S) as service,
     ):
         yield service

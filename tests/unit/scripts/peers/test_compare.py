@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from app.core.errors import SetupError
 from scripts.bench.service import Address, ProcessStats
-from scripts.peers.compare import Contestant, PeerResult, compare, keep, others_stopped, page
+from scripts.peers.compare import Contestant, PeerResult, check_answers, compare, keep, others_stopped, page
 from tests.unit.scripts.bench.test_load import HOST, Server
 
 
@@ -66,6 +67,20 @@ def test_each_is_asked_in_its_own_way_in_every_turn() -> None:
         assert min(match.turns) > 0
         assert match.requests_per_s == sorted(match.turns)[1]
     assert [match.failed for match in found] == [0, 0]
+
+
+def answerer(title: str, score: float) -> Contestant:
+    """Gives every text the same answer."""
+    posted = SimpleNamespace(post=lambda path, body: {"a": score, "b": 1 - score})
+    return Contestant(title, SimpleNamespace(address=posted), "/", lambda text: text)  # type: ignore[arg-type]
+
+
+def test_others_must_answer_as_ours_in_fp32_and_ours_in_int8_only_tells_how_far_it_is() -> None:
+    ours = [answerer("Hooper in int8", 0.75), answerer("Hooper in fp32", 0.7)]
+    found = check_answers([*ours, answerer("theirs", 0.7004)], ["x", "y"], ["a", "b"])
+    assert found == {"Hooper in int8": 0.05, "Hooper in fp32": 0.0, "theirs": 0.0004}
+    with pytest.raises(SetupError, match=r"others answers otherwise, by up to 0\.400"):
+        check_answers([*ours, answerer("others", 0.3)], ["x"], ["a", "b"])
 
 
 def state_of(number: int) -> str:

@@ -26,10 +26,11 @@ def binaries(tmp_path: Path) -> Path:
 
 
 SERVER = """
-import http.server, sys
+import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
+        self.send_response(200 if self.path in ("/health", os.environ["PEER_READY"]) else 404)
+        self.send_header("Content-Length", "2"); self.end_headers(); self.wfile.write(b"ok")
     def log_message(self, *arguments): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
@@ -38,7 +39,12 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 def test_a_peer_is_up_within_the_block_and_gone_after_it(binaries: Path, tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    peer = replace(NOTHING, command=lambda folder, port: ("python", str(script), str(port)))
+    peer = replace(
+        NOTHING,
+        command=lambda folder, port: ("python", str(script), str(port)),
+        ready_path=f"{tmp_path}/ready",
+        settings={"PEER_READY": "{folder}/ready"},
+    )
     with start_peer(peer, binaries, tmp_path) as service:
         assert service.address.text("/health") == "ok"
     with pytest.raises(OSError):
@@ -80,4 +86,16 @@ def test_versions_are_pinned(name: str) -> None:
     peer = PEERS[name]
     packages = [word for words in peer.installs if words[0] == "install" for word in words[1:]]
     assert any(peer.version in package for package in packages)
-    assert "127.0.0.1" in peer.command(Path("m"), 1) or name in ("litserve", "fastapi")  # whose files say so
+    assert "127.0.0.1" in peer.command(Path("m"), 1) or name in ("litserve", "fastapi", "pytriton")  # whose files say so
+
+
+ANSWERS = {
+    "infinity": {"data": [[{"label": "b", "score": 0.75}, {"label": "a", "score": 0.25}]]},
+    "pytriton": {"outputs": [{"name": "scores", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]},
+}
+
+
+@pytest.mark.parametrize("name", list(PEERS))
+def test_scores_are_read_out_of_every_peers_own_answer(name: str) -> None:
+    answer = ANSWERS.get(name, {"a": 0.25, "b": 0.75})
+    assert dict(PEERS[name].scores(answer, ["a", "b"])) == {"a": 0.25, "b": 0.75}
