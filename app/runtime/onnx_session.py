@@ -17,11 +17,12 @@ from app.core.errors import InvalidArtefact, ProviderUnavailable
 from app.core.manifest import Graph
 from app.core.types import Ints
 from app.runtime.cuda_graphs import CudaGraphSession, try_capture
+from app.runtime.onnx_file import write_with_stored_tables
 from app.runtime.providers import Provider, available_cores, openvino_devices
 from app.runtime.shared_weights import SharingSession, share
 from app.runtime.tensorrt import tensorrt_options
 
-FOLDED = "folded.onnx"
+FOLDED, STORED = "folded.onnx", "stored.onnx"
 MAX_FOLDED_BYTES = 2_000_000_000
 """Of one file: protobuf ends at 2^31 - 1; what is larger keeps its weights in a second file beside it."""
 ERRORS_ONLY = 3
@@ -69,7 +70,9 @@ def open_session(graph_file: Path, graph: Graph, provider: Provider, num_threads
         # variants read their weights out of the file beside them, and are loaded as they are: folded on the CPU, fp16 would
         # become fp32 again
         folds = graph.storage != "fp32" and provider.precision not in ("int8", "int7", "fp16")
-        file = stack.enter_context(FoldedGraph(graph_file)) if folds else graph_file
+        # other engines than the CPU's were not tried with tables as they are stored
+        keeps_tables = provider.device == "cpu"
+        file = stack.enter_context(FoldedGraph(graph_file, keeps_tables)) if folds else graph_file
         session = _open(file, provider, num_threads, _chain(graph_file, graph, provider))
     return _capturing(session, file.name, graph) if provider.captures else session
 
@@ -159,21 +162,24 @@ def _openvino_config(provider: Provider, num_threads: int) -> dict[str, str]:
 
 
 class FoldedGraph:
-    """A temporary copy of a graph with its int8 or fp16 weights as fp32, in standard operators only."""
+    """A temporary copy of a graph with its int8 or fp16 weights as fp32, in standard operators only; `keeps_tables`: all but
+    embedding tables, of which a batch reads few rows."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, keeps_tables: bool = False) -> None:
+        self._file, self._keeps_tables = file, keeps_tables
         self._folder = tempfile.TemporaryDirectory(prefix="hooper-")
 
     def __enter__(self) -> Path:
-        folded = Path(self._folder.name) / FOLDED
+        folded, stored = Path(self._folder.name) / FOLDED, Path(self._folder.name) / STORED
         options = _options(1)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(folded)
         if self._file.stat().st_size > MAX_FOLDED_BYTES // 4:  # its int8 weights become four times as much
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{FOLDED}.data")
         try:
-            onnxruntime.InferenceSession(self._file, options, providers=["CPUExecutionProvider"])
+            source = stored if self._keeps_tables and write_with_stored_tables(self._file, stored) else self._file
+            onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            stored.unlink(missing_ok=True)
         except Exception as error:  # onnxruntime raises a dozen unrelated types here
             self._folder.cleanup()
             raise InvalidArtefact(f"{self._file} cannot be loaded: {_first_line(error)}") from error

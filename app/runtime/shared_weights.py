@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from app.core.types import Ints
+from app.runtime.onnx_file import model_type
 
 MIN_BYTES = 16_384
 """Of a tensor: smaller ones are not worth a look-up."""
@@ -111,7 +110,7 @@ def share(options: onnxruntime.SessionOptions, file: Path) -> dict[str, SharedWe
 
 
 def _initializers(file: Path) -> Iterable[tuple[str, np.ndarray]]:
-    model = _model_type()()
+    model = model_type()()
     model.ParseFromString(file.read_bytes())
     for tensor in model.graph.initializer:
         dtype = DTYPES.get(tensor.data_type)
@@ -126,40 +125,3 @@ def _initializers(file: Path) -> Iterable[tuple[str, np.ndarray]]:
         else:  # as a list of numbers, which nothing that Hooper publishes is
             continue
         yield tensor.name, flat.reshape(tuple(tensor.dims))
-
-
-@cache
-def _model_type() -> type[Any]:
-    """The part of ONNX's `ModelProto` that weights are in; parsers keep what they do not know.
-
-    Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-    """
-    field = descriptor_pb2.FieldDescriptorProto
-    messages: dict[str, list[tuple[str, int, int, bool, str]]] = {
-        "Entry": [("key", 1, field.TYPE_STRING, False, ""), ("value", 2, field.TYPE_STRING, False, "")],
-        "Tensor": [
-            ("dims", 1, field.TYPE_INT64, True, ""),
-            ("data_type", 2, field.TYPE_INT32, False, ""),
-            ("name", 8, field.TYPE_STRING, False, ""),
-            ("raw_data", 9, field.TYPE_BYTES, False, ""),
-            ("external_data", 13, field.TYPE_MESSAGE, True, "Entry"),
-            ("data_location", 14, field.TYPE_INT32, False, ""),
-        ],
-        "Graph": [("initializer", 5, field.TYPE_MESSAGE, True, "Tensor")],
-        "Model": [("graph", 7, field.TYPE_MESSAGE, False, "Graph")],
-    }
-    package = "hooper.onnx_weights"
-    described = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
-    for name, fields in messages.items():
-        message = described.message_type.add(name=name)
-        for label, number, kind, repeated, type_name in fields:
-            message.field.add(
-                name=label,
-                number=number,
-                type=kind,
-                label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
-                type_name=f".{package}.{type_name}" if type_name else None,
-            )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(described)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Model"))  # type: ignore[no-any-return]

@@ -39,7 +39,7 @@ from app.core.errors import (
     Unavailable,
 )
 from app.core.manifest import Decoder, Manifest
-from app.core.memory import available_bytes
+from app.core.memory import available_bytes, give_back_freed
 from app.core.sequences import Batch
 from app.core.types import RowOutput
 from app.observability.metrics import Metrics
@@ -160,6 +160,7 @@ async def load(
     options = replace(options, max_batch_tokens=max(options.max_batch_tokens, manifest.max_tokens))
     factories = Factories(session_factory, decoder_factory)
     deployment = await _deployed_on_first(artefact, _providers(manifest, options), options, metrics, factories)
+    await asyncio.to_thread(give_back_freed)
     logger.info("loaded %s", artefact.id, extra=describe_provider(deployment.provider))
     if faster := untried(choose_provider(deployment.provider.device), manifest, integer_precisions(), options.precision):
         logger.info("%s", faster)

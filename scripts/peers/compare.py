@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,8 +90,22 @@ def compare(
     return [PeerResult.of(title, profile, connections, turns) for title, turns in results.items()]
 
 
-def check_answers(contestants: Sequence[Contestant], texts: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+def uncalibrated(scores: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """The softmax of logits that were not divided by a temperature, which the others know nothing of."""
+    powers = {label: score**temperature for label, score in scores.items()}
+    return {label: power / sum(powers.values()) for label, power in powers.items()}
+
+
+def check_answers(
+    contestants: Sequence[Contestant], texts: Sequence[str], labels: Sequence[str], temperature: float = 1.0
+) -> dict[str, float]:
     """Ask every contestant the same, one after the other.
+
+    Args:
+        contestants: ours among them.
+        texts: what they are asked.
+        labels: of the model.
+        temperature: that our scores were calibrated with.
 
     Returns:
         Title to the largest difference of a probability from the last of ours, which is in fp32.
@@ -106,6 +120,7 @@ def check_answers(contestants: Sequence[Contestant], texts: Sequence[str], label
         for contestant in contestants
     }
     ours = [title for title in answers if title.startswith("Hooper")]
+    answers |= {title: [uncalibrated(scores, temperature) for scores in answers[title]] for title in ours}
     expected, differences = answers[ours[-1]], dict[str, float]()
     for title, scores in answers.items():
         differences[title] = max(
@@ -157,8 +172,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             started = stack.enter_context(start_peer(PEERS[name], binaries[name], folder))
             peer = PEERS[name]
             contestants.append(Contestant(peer.title, started, peer.path, peer.body, peer.scores))
-        labels = read_manifest(options.models / state["name"] / str(state["version"])).task_options["labels"]
-        differences = check_answers(contestants, profile_texts("short")[:CHECKED_TEXTS], labels)
+        model = read_manifest(options.models / state["name"] / str(state["version"])).task_options
+        differences = check_answers(
+            contestants, profile_texts("short")[:CHECKED_TEXTS], model["labels"], model.get("temperature", 1.0)
+        )
         standings = [
             standing
             for profile in options.profile

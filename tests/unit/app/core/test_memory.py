@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,16 @@ def test_free_memory_is_the_machines_or_what_the_container_has_left(
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     assert memory.available_bytes() == free
+
+
+class OtherLibrary:
+    """A C library without `malloc_trim`, as musl."""
+
+    def __init__(self, name: str | None) -> None:
+        pass
+
+
+def test_what_was_freed_is_given_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory.give_back_freed() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr(memory.ctypes, "CDLL", OtherLibrary)
+    assert not memory.give_back_freed()

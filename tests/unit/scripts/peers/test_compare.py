@@ -83,6 +83,14 @@ def test_others_must_answer_as_ours_in_fp32_and_ours_in_int8_only_tells_how_far_
         check_answers([*ours, answerer("others", 0.3)], ["x"], ["a", "b"])
 
 
+def test_calibrated_scores_are_compared_as_they_were_before() -> None:
+    half = 0.6**0.5 / (0.6**0.5 + 0.4**0.5)  # the softmax of logits that were divided by 2
+    ours = answerer("Hooper", half)
+    assert check_answers([ours, answerer("theirs", 0.6)], ["x"], ["a", "b"], 2.0)["theirs"] < 1e-6
+    with pytest.raises(SetupError, match="theirs answers otherwise"):
+        check_answers([ours, answerer("theirs", 0.6)], ["x"], ["a", "b"])
+
+
 def state_of(number: int) -> str:
     return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
 
