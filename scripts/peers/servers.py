@@ -96,16 +96,6 @@ PEERS = {
         ready_path="/",
         settings={"HOOPER_PEER_MODEL": "{folder}"},
     ),
-    "pytriton": Peer(
-        name="nvidia-pytriton",
-        version="0.7.0",
-        installs=(("install", "nvidia-pytriton==0.7.0", *PLAIN),),
-        command=lambda folder, port: ("python", "-m", "scripts.peers.triton_server", str(folder), str(port)),
-        path="/v2/models/model/infer",
-        body=lambda text: {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]},
-        scores=lambda answer, labels: dict(zip(labels, answer["outputs"][0]["data"], strict=True)),
-        ready_path="/v2/models/model/ready",
-    ),
 }  # fmt: skip
 QUIET: Mapping[str, str] = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"}
 

@@ -275,7 +275,7 @@ def test_triton_client_takes_the_options_of_the_native_route(triton: InferenceSe
 def test_triton_client_asks_for_chosen_outputs_of_a_version(triton: InferenceServerClient) -> None:
     asked = [tensor("question", "Who painted it?", "When was it stolen?"), tensor("context", CONTEXT, CONTEXT)]
     wanted = [InferRequestedOutput("end"), InferRequestedOutput("answer", binary_data=False), InferRequestedOutput("start")]
-    result = triton.infer("qa", asked, model_version="1", outputs=wanted)
+    result = triton.infer("qa", asked, model_version="2", outputs=wanted)
     assert [entry["name"] for entry in result.get_response()["outputs"]] == ["end", "answer", "start"]
     answers, starts, ends = (texts_of(result, name) for name in ("answer", "start", "end"))
     assert answers == ["Maria Lopez", "1911"]

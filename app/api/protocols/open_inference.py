@@ -46,7 +46,7 @@ Where one item cannot be answered, none is. With the header `Inference-Header-Co
 JSON, then the data of the inputs that have a `binary_data_size`, in their order; outputs come so where that is asked for."""
 
 Name = Annotated[str, Path(description="A loaded model's name.", max_length=64, examples=["sentiment"])]
-Version = Annotated[str, Path(description="A loaded version of it.", max_length=31, examples=["1"])]
+Version = Annotated[str, Path(description="A loaded version of it.", max_length=31, examples=["2"])]
 JsonLength = Annotated[int | None, Header(alias=HEADER.lower(), ge=0, description="Bytes of JSON, where others follow.")]
 
 ERRORS = openapi_responses(401, 404, 421, 422, 429, 503, error_format=OPEN_INFERENCE)

@@ -42,7 +42,7 @@ class Ready(BaseModel):
     """Every model was tried, one at least is loaded, all that the settings name are, and every engine would answer."""
 
     status: Literal["ready"] = Field(default="ready", description="Always `ready`: otherwise the answer is a 503.")
-    models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/1"]])
+    models: list[str] = Field(description="The loaded models, as name/version.", examples=[["sentiment/2"]])
     failed: list[Failed] = Field(description="Models that could not be loaded.")
 
 

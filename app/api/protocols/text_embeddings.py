@@ -58,7 +58,7 @@ class ModelType(BaseModel):
 class Info(BaseModel):
     """The default embedding model, else the default reranker or classifier, and the limits of the service."""
 
-    model_id: str = Field(description="The model, as name/version.", examples=["sentiment/1"])
+    model_id: str = Field(description="The model, as name/version.", examples=["sentiment/2"])
     model_sha: str = Field(description="SHA-256 of its ONNX file.")
     model_dtype: str = Field(description="Arithmetic of the engine.", examples=["float32"])
     served_model_name: str = Field(description="The name under which other routes know it.", examples=["sentiment"])

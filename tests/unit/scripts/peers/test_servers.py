@@ -86,12 +86,11 @@ def test_versions_are_pinned(name: str) -> None:
     peer = PEERS[name]
     packages = [word for words in peer.installs if words[0] == "install" for word in words[1:]]
     assert any(peer.version in package for package in packages)
-    assert "127.0.0.1" in peer.command(Path("m"), 1) or name in ("litserve", "fastapi", "pytriton")  # whose files say so
+    assert "127.0.0.1" in peer.command(Path("m"), 1) or name in ("litserve", "fastapi")  # whose files say so
 
 
 ANSWERS = {
     "infinity": {"data": [[{"label": "b", "score": 0.75}, {"label": "a", "score": 0.25}]]},
-    "pytriton": {"outputs": [{"name": "scores", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]},
 }
 
 
